@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         IntegrityError,
         LinkExpiredError,
         ListingError,
+        NotAsRequestedError,
         NotFoundError,
         PermissionDeniedError,
         QuotaExhaustedError,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
         Notice,
         OpenedFile,
         RemoteFile,
+        ResponseOrder,
     )
     from arena_async.protocol.messages import Headers, Request, Response, Secret, UploadBody, UploadedFile
     from arena_async.protocol.pagination import Page
@@ -116,6 +118,7 @@ __all__ = [
     "ListingError",
     "MetadataCache",
     "Mirror",
+    "NotAsRequestedError",
     "NotFoundError",
     "Notice",
     "Observer",
@@ -136,6 +139,7 @@ __all__ = [
     "Report",
     "Request",
     "Response",
+    "ResponseOrder",
     "RetryPolicy",
     "Retrying",
     "RunFailedError",
@@ -171,9 +175,9 @@ _NAMES = {
     "errors": """
         AccountLockedError ApiError ArenaAsyncError AuthenticationError ClosedError ConfigurationError
         ConflictError ContentError DeadlineError DecodeError DestinationBusyError DiskFullError HostPausedError
-        IntegrityError LinkExpiredError ListingError NotFoundError PermissionDeniedError QuotaExhaustedError
-        RunFailedError ServerError SessionDisplacedError SourceChangedError StalledError StorageError
-        ThrottledError TlsError TransferError TransfersFailedError TransportError UnsafeNameError
+        IntegrityError LinkExpiredError ListingError NotAsRequestedError NotFoundError PermissionDeniedError
+        QuotaExhaustedError RunFailedError ServerError SessionDisplacedError SourceChangedError StalledError
+        StorageError ThrottledError TlsError TransferError TransfersFailedError TransportError UnsafeNameError
         UnsafeUrlError
     """,
     "http.client": "ClientSettings",
@@ -181,7 +185,7 @@ _NAMES = {
     "http.session": "Session",
     "options": "Clock PollPolicy RetryPolicy Timeouts TransferOptions",
     "protocol.adapter": "Credential",
-    "protocol.files": "BodyHead ByteStream Cost FileSet MetadataCache Notice OpenedFile RemoteFile",
+    "protocol.files": "BodyHead ByteStream Cost FileSet MetadataCache Notice OpenedFile RemoteFile ResponseOrder",
     "protocol.messages": "Headers Request Response Secret UploadBody UploadedFile",
     "protocol.pagination": "Page",
     "protocol.quota": "Quota",

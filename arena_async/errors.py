@@ -24,6 +24,7 @@ Every error this library raises, as one tree.
     ├── DecodeError                     the payload is not what the service documents     .problems
     ├── ListingError                    a listing shrank, looped or contradicts itself    .cursor
     ├── RunFailedError                  a run of the service failed                       .run
+    ├── NotAsRequestedError             the service did something else than requested  .result
     ├── TransferError                   one file could not be downloaded            .file .attempts
     │   ├── IntegrityError              truncated, or a digest or CRC differs       .expected .actual
     │   ├── ContentError                not the requested content (an HTML page, too large, ...)
@@ -62,6 +63,7 @@ __all__ = [
     "IntegrityError",
     "LinkExpiredError",
     "ListingError",
+    "NotAsRequestedError",
     "NotFoundError",
     "PermissionDeniedError",
     "QuotaExhaustedError",
@@ -271,7 +273,7 @@ class DecodeError(ArenaAsyncError):
 
 
 class ListingError(ArenaAsyncError):
-    """A listing shrank, looped or contradicted itself, so it is not known to be complete."""
+    """A listing moved, looped or contradicts what was stated about it: it is not known to be whole."""
 
     def __init__(self, message: str = "", *, cursor: int | None = None, request: str | None = None) -> None:
         super().__init__(message)
@@ -288,6 +290,15 @@ class RunFailedError(ArenaAsyncError):
         super().__init__(message)
         #: The run as the service last showed it.
         self.run = run
+
+
+class NotAsRequestedError(ArenaAsyncError):
+    """By its own response the service did something else than requested; the message says what that means."""
+
+    def __init__(self, message: str = "", *, result: Any = None) -> None:
+        super().__init__(message)
+        #: What the service responded with.
+        self.result = result
 
 
 class TransferError(ArenaAsyncError):

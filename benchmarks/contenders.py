@@ -13,7 +13,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -77,9 +77,9 @@ class CountedBodies:
         """As the set itself."""
         return await self.files.find(keys)
 
-    def since(self, watermark: datetime | None) -> CountedBodies:
+    def since(self, watermarks: Mapping[str, datetime]) -> CountedBodies:
         """Return itself: the directories of benchmarks are empty."""
-        del watermark
+        del watermarks
         return self
 
     def cost(self) -> Cost:
@@ -286,7 +286,7 @@ async def ledger_rows(facts: Facts, directory: str) -> Facts:
             for key in group
         ]
         ledger.write(entries)
-        ledger.write((), completed=group)
+        ledger.write((), completed=entries)
     written = time.perf_counter()
     generation, known = ledger.begin_listing("bench"), 0
     for start in range(0, len(keys), PAGE):

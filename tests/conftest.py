@@ -109,6 +109,12 @@ def _unexplained_skip_fails(report: Report) -> Report:
     return report
 
 
+@pytest.fixture(autouse=True)
+def _state_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what belongs to a user away from the one who runs the tests, in child processes too."""
+    monkeypatch.setenv("ARENA_ASYNC_STATE", str(tmp_path_factory.mktemp("state")))
+
+
 @pytest.fixture
 def mocked_http(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
     """

@@ -22,6 +22,7 @@ from arena_async.errors import (
     IntegrityError,
     LinkExpiredError,
     ListingError,
+    NotAsRequestedError,
     QuotaExhaustedError,
     RunFailedError,
     StorageError,
@@ -54,6 +55,7 @@ WITH_FIELDS: list[tuple[ArenaAsyncError, dict[str, object]]] = [
     (DecodeError("odd", problems=["a @ $.b"], request="GET /a"), {"problems": ("a @ $.b",), "request": "GET /a"}),
     (ListingError("shrank", cursor=400, request="GET /a"), {"cursor": 400, "request": "GET /a"}),
     (RunFailedError("failed", run={"status": "FAILED"}), {"run": {"status": "FAILED"}}),
+    (NotAsRequestedError("committed", result={"commit": True}), {"result": {"commit": True}}),
     (LinkExpiredError("over", file="centrepoint/1", attempts=2), {"file": "centrepoint/1", "attempts": 2}),
     (
         IntegrityError("short", expected=10, actual=9, file="arena/1", attempts=4),
@@ -92,7 +94,7 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
 def test_everything_public_here_is_an_error_of_ours() -> None:
     """One ``except ArenaAsyncError`` catches them all."""
     assert all(issubclass(getattr(errors, name), ArenaAsyncError) for name in errors.__all__)
-    assert len(errors.__all__) == 32
+    assert len(errors.__all__) == 33
 
 
 @pytest.mark.parametrize("name", errors.__all__)

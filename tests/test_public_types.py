@@ -47,6 +47,7 @@ ANY = {
     "Request.__init__(json)": "JSON",
     "Criteria.as_json(return)": "JSON",
     "RunFailedError.__init__(run)": "a run of any service",
+    "NotAsRequestedError.__init__(result)": "an object of any service",
     "Session.spawn(work)": "what a coroutine is sent and yields",
     "DayQuery.reader(return)": "the function reads JSON",
 }
@@ -58,6 +59,9 @@ INTERNAL = {
     "DayQuery.paginator(api)",
     "DayQuery.resolved(api)",
     "DayQuery.shape",
+    "Exports.records",
+    "Extracts.records",
+    "Imports.records",
     "OutcomeStream.next_numbered(return)",
     "Submission.opened(return)",
 }

@@ -107,7 +107,9 @@ async def _sync(files: FileSet, options: SyncOptions | GetOptions, output: Outpu
 
     transfer_options = options.transfer_options()
     async with ProgressReporter(output, options.to) as progress:
-        async with Mirror(options.to, options=transfer_options, observer=progress) as mirror:
+        async with Mirror(
+            options.to, options=transfer_options, observer=progress, if_running=options.if_running
+        ) as mirror:
             report = await mirror.sync(files)
             present = await count_files(mirror)
         notices: Callable[[], Awaitable[Sequence[Notice]]] | None = getattr(files, "notices", None)

@@ -6,7 +6,7 @@ import os
 from collections import ChainMap
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
 from cyclopts import Group, Parameter
@@ -78,7 +78,8 @@ class ServiceOptions(OutputOptions):
         from arena_async.cli.settings import read_settings
 
         environ = None if self.env is None else ChainMap(read_settings(self.env), os.environ)
-        return PROVIDERS[service].load_client().from_env(environ=environ)
+        provider = PROVIDERS[service]
+        return provider.load_client().from_env(environ=environ, **provider.of_command)
 
 
 NO_SERVICE_OPTIONS = ServiceOptions()
@@ -101,6 +102,9 @@ class DownloadOptions:
         int | None, Parameter(help="Concurrent downloads, 1 to 256; by default 8, up to 32 while throughput grows.")
     ] = None
     max_rate: Annotated[str | None, Parameter(help="Bytes per second in total, for instance 500K or 10M.")] = None
+    if_running: Annotated[
+        Literal["wait", "fail"], Parameter(help="While another run of the same command uses the directory.")
+    ] = "wait"
 
     def transfer_options(self) -> TransferOptions:
         """

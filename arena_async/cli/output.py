@@ -119,16 +119,19 @@ class Output:
         """Write rows as JSON, or attributes of them as a table on a terminal, or else separated by tabs."""
         table: list[Any] = []
         empty = True
-        async for row in rows:
-            empty = False
-            if self.json:
-                self.record(fields_of(row))
-            elif self.data_is_shown:
-                table.append(row)
-            else:
-                self.data("\t".join(cells(row, columns)))
-        if table:
-            self.table(columns, table)
+        try:
+            async for row in rows:
+                empty = False
+                if self.json:
+                    self.record(fields_of(row))
+                elif self.data_is_shown:
+                    table.append(row)
+                else:
+                    self.data("\t".join(cells(row, columns)))
+        finally:
+            # Those that came before an error, too.
+            if table:
+                self.table(columns, table)
         if empty:
             self.note("Nothing is listed.")
         return ExitCode.OK

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from arena_async.cli.output import Output
     from arena_async.options import PollPolicy, TransferOptions
     from arena_async.providers.arena import ArenaClient, ExportRun, Fetched, ImportRun
+    from arena_async.transfer.leases import IfRunning
     from arena_async.transfer.mirror import Mirror
 
 __all__ = ["export_run", "import_check", "import_commit", "quota"]
@@ -57,6 +58,8 @@ class WaitOptions:
 
 _WAIT = WaitOptions()
 
+StartAnew = Annotated[bool, flag(help="Send it whatever is known about an earlier one. May do it twice.")]
+
 #: What an interrupted command of a run writes.
 _STOPPED = "Stopped. A started run continues at the service."
 
@@ -67,15 +70,17 @@ async def export_run(
     *,
     options: SyncOptions,
     wait: WaitOptions = _WAIT,
-    fresh: Annotated[bool, flag(help="Start a new run even if one is in progress.")] = False,
+    start_anew: StartAnew = False,
     output: InjectedOutput,
 ) -> int:
     """Start an export, wait for it and download its files. An interrupted run is resumed."""
 
     def fetch(arena: ArenaClient, mirror: Mirror, **watch: Any) -> Awaitable[Fetched[ExportRun]]:
-        return arena.exports.fetch(definition, mirror, fresh=fresh, **watch)
+        return arena.exports.fetch(definition, mirror, start_anew=start_anew, **watch)
 
-    code, _ = await _download_run(fetch, options, options.transfer_options(), wait, output)
+    code, _ = await _download_run(
+        fetch, options, options.transfer_options(), wait, output, if_running=options.if_running
+    )
     return code
 
 
@@ -87,6 +92,7 @@ async def import_check(
     options: TargetOptions,
     wait: WaitOptions = _WAIT,
     worksheet: Annotated[str | None, Parameter(help="The worksheet of an .xlsx file.")] = None,
+    start_anew: StartAnew = False,
     output: InjectedOutput,
 ) -> int:
     """Upload a file for a dry run and download the results. Imports nothing."""
@@ -95,7 +101,8 @@ async def import_check(
     from arena_async.providers.arena import Submission
 
     def fetch(arena: ArenaClient, mirror: Mirror, **watch: Any) -> Awaitable[Fetched[ImportRun]]:
-        return arena.imports.fetch(definition, Submission(file, worksheet=worksheet), mirror, **watch)
+        submission = Submission(file, worksheet=worksheet)
+        return arena.imports.fetch(definition, submission, mirror, start_anew=start_anew, **watch)
 
     code, fetched = await _download_run(fetch, options, TransferOptions(workers=2), wait, output)
     if fetched is None:
@@ -119,6 +126,7 @@ async def import_commit(
     options: ServiceOptions = NO_SERVICE_OPTIONS,
     wait: WaitOptions = _WAIT,
     despite_errors: Annotated[bool, flag(help="Import the other rows although some failed.")] = False,
+    start_anew: StartAnew = False,
     output: InjectedOutput,
 ) -> int:
     """Import what a dry run checked. Cannot be undone. A committed run is only shown."""
@@ -127,7 +135,7 @@ async def import_commit(
     output.set_resume_hint(_STOPPED)
     poll = wait.poll_policy()
     async with options.connect("arena") as arena:
-        committed = await arena.imports.commit(definition, run, despite_errors=despite_errors)
+        committed = await arena.imports.commit(definition, run, despite_errors=despite_errors, start_anew=start_anew)
         done = await arena.imports.wait(definition, committed, poll=poll, on_status=partial(write_run_status, output))
     code = write_import(done, output, done="imported")
     if code is not ExitCode.OK:
@@ -141,6 +149,8 @@ async def _download_run(
     transfer_options: TransferOptions,
     wait: WaitOptions,
     output: Output,
+    *,
+    if_running: IfRunning = "wait",
 ) -> tuple[ExitCode, Fetched[_R] | None]:
     """
     Return the exit code and the downloaded run, or None if files failed.
@@ -151,6 +161,7 @@ async def _download_run(
         transfer_options: The options of the download.
         wait: How long the run is waited for.
         output: The output of the command.
+        if_running: What happens while another run of the same files uses the directory.
     """
     from arena_async.cli.progress import ProgressReporter
     from arena_async.cli.reports import write_report, write_run_status
@@ -161,7 +172,7 @@ async def _download_run(
     async with (
         options.connect("arena") as arena,
         ProgressReporter(output, options.to) as progress,
-        Mirror(options.to, options=transfer_options, observer=progress) as mirror,
+        Mirror(options.to, options=transfer_options, observer=progress, if_running=if_running) as mirror,
     ):
         try:
             fetched = await fetch(arena, mirror, poll=poll, on_status=partial(write_run_status, output))

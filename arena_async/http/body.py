@@ -21,6 +21,7 @@ import aiohttp
 from arena_async.errors import ArenaAsyncError, ClosedError, StalledError, TransportError
 from arena_async.http.connections import Connections, Waiting
 from arena_async.http.errors import WIRE_ERRORS, explain
+from arena_async.http.framing import ConnectionOrder
 from arena_async.protocol.files import BodyHead
 from arena_async.protocol.messages import Request
 from arena_async.protocol.ranges import read_content_range
@@ -40,13 +41,21 @@ class Body(Waiting):
         response: The response, of which only the headers have been read.
         request: The request, for error messages.
         connections: The connections of the session, with the settings for all of its bodies.
+        order: The responses of the connection, or None.
 
     Attributes:
         at_end: Whether all of it was received.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, request: Request, connections: Connections) -> None:
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        request: Request,
+        connections: Connections,
+        order: ConnectionOrder | None = None,
+    ) -> None:
         self.at_end = False
+        self._order, self._number = order, order.requests if order is not None else 0
         self._response = response
         self._request = request
         self._connections = connections
@@ -120,6 +129,8 @@ class Body(Waiting):
         self._closed = True
         self._rest = _NOTHING
         self._connections.deadlines.entries.discard(self)
+        if self.at_end and self._order is not None and self._order.requests == self._number:
+            self._order.idle_since = self._connections.clock.monotonic()
         if not self.at_end:
             self._abort()
         elif not self._response.closed:
@@ -239,6 +250,11 @@ class ReaderBody(Body):
         self._received += len(chunk)
         if failure is None and content.at_eof():
             self._note_end()
+        elif self._error is not None and self._received == self._declared:
+            # All that was announced came; what broke or followed is not of this body.
+            self._error, self.at_end = None, True
+            if self._order is not None and not isinstance(failure, OSError | aiohttp.ServerDisconnectedError):
+                self._order.note_surplus()
         self._received_while_waiting += len(chunk)
         if waited:
             self._end_wait(len(chunk), late=expired is not None)

@@ -8,8 +8,10 @@ nothing is sent on a connection that the server may be closing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import socket
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextvars import ContextVar
@@ -23,6 +25,7 @@ from yarl import URL
 
 from arena_async.errors import AuthenticationError, UnsafeUrlError
 from arena_async.http.errors import WIRE_ERRORS, WireFailureError, explain
+from arena_async.http.framing import MAX_ROUND_TRIP, ConnectionOrder, OneResponse, new_inflater
 from arena_async.http.upload import Form
 from arena_async.options import HttpOptions
 from arena_async.protocol.messages import Request
@@ -40,6 +43,12 @@ __all__ = ["MAX_ERROR_BYTES", "Connections", "Deadlines", "SentHeaders", "SentRe
 MAX_ERROR_BYTES = 64 * 1024
 #: More connections than there are workers, and fewer than the usual limit of open files.
 _MAX_CONNECTIONS = 320
+#: Responses that may come over a connection before it has to be idle for a round trip.
+_MAX_UNPROVED = 16
+#: Connections that may be remembered before those that have ended are forgotten.
+_MAX_ORDERS = 2 * _MAX_CONNECTIONS
+#: Turns of the event loop after which bytes that the system had received are parsed.
+_TURNS = 3
 #: Seconds between two sweeps, at most.
 _SWEEP_SECONDS = 1.0
 
@@ -134,6 +143,9 @@ class SentRequest(Waiting):
         form: The form that is sent with it.
         waits_on: The connection or the response body that a passed deadline ends.
         read_timeout: Seconds to wait for the response after the last chunk of a form.
+        order: The responses of the connection it was sent over.
+        number: Its number among the requests of that connection.
+        proved: Whether its response is the first one of that connection, so that it cannot be that of another request.
     """
 
     request: Request
@@ -155,6 +167,9 @@ class SentRequest(Waiting):
     form: Form | None = None
     waits_on: ResponseHandler | aiohttp.StreamReader | None = None
     read_timeout: float = math.inf
+    order: ConnectionOrder | None = None
+    number: int = 0
+    proved: bool = False
 
     def __repr__(self) -> str:
         return f"<{self.request.line}>"
@@ -184,10 +199,14 @@ class Connections:
         deadlines: Keeps the timeouts of requests and bodies.
         requests_sent: Metered requests whose headers were written.
         unmetered_sent: All others.
+        orders: The responses of each connection.
+        surplus_hosts: Hosts that sent bytes that belong to no response.
     """
 
     def __init__(self, options: HttpOptions, urls: UrlPolicy, own_hosts: set[str], limiter: RateLimiter) -> None:
         self.timeouts = options.timeouts
+        #: Seconds in which the body of a page or of an error has to arrive.
+        self._body_seconds = options.retry.timeout
         self.clock = options.clock
         self.deadlines = Deadlines()
         self.own_hosts = own_hosts
@@ -197,12 +216,14 @@ class Connections:
         #: The options of all requests.
         self._options: dict[str, Any] = {
             "allow_redirects": False,
+            "auto_decompress": False,  # It would leave the check sum at the end of a compressed page unread.
             "proxy": options.proxy,
             "ssl": options.ssl or True,
         }
         self._borrowed: aiohttp.BaseConnector | None = options.connector
         self._client: aiohttp.ClientSession | None = None
-        self._used: set[ResponseHandler] = set()
+        self.surplus_hosts: set[str | None] = set()
+        self.orders: dict[ResponseHandler, ConnectionOrder] = {}
         self._ending: AsyncGenerator[aiohttp.ClientSession, None] | None = None
 
     async def open(
@@ -220,7 +241,7 @@ class Connections:
         """
         failure: Exception
         address = URL(url, encoded=True)
-        options = self._options | {"auto_decompress": headers["Accept-Encoding"] != "identity"}
+        options = dict(self._options)
         if seconds is not None:
             if seconds <= 0:
                 sent.expired = True
@@ -232,15 +253,25 @@ class Connections:
             # The host name only changes the key in the pool, so that no idle connection is found.
             headers, options["server_hostname"] = SentHeaders(headers, Connection="close"), address.raw_host
         _SENDING.set((self, sent))
+        response = None
         try:
             client = self._client or await self._new_client()
-            return await client.request(sent.request.method, address, data=body, headers=headers, **options)
+            while True:
+                # Each connection of the pool that must not be used is closed, so that this ends.
+                with contextlib.suppress(_NotInStepError):
+                    response = await client.request(sent.request.method, address, data=body, headers=headers, **options)
+                    if (order := sent.order) is not None:
+                        taken = self.clock.monotonic() - order.sent_at
+                        order.round_trip = min(max(order.round_trip, taken), MAX_ROUND_TRIP)
+                    return response
         except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
             failure = error
         finally:
             # Not a reset by token: a discarded coroutine may end in another context.
             _SENDING.set(None)
             self.deadlines.entries.discard(sent)
+            if sent.order is not None and response is None:
+                sent.order.known = True
         if sent.form is not None and sent.form.failure is not None:
             raise sent.form.failure
         limit = self.timeouts.read if sent.sent else None
@@ -254,27 +285,37 @@ class Connections:
         """
         chunks: list[bytes] = []
         size = 0
-        content = response.content
+        content, time = response.content, asyncio.get_running_loop().time
         failure: Exception | None = None
-        sent.form, sent.waits_on = None, content
+        # A body that drips never stalls, so all of it has one deadline, whatever arrives meanwhile.
+        sent.form, sent.waits_on, sent.end = None, content, min(sent.end, time() + self._body_seconds)
+        inflater = new_inflater(response.headers.get("Content-Encoding"))
         try:
             while size <= max_size:
                 chunk = content.read_nowait()
                 if not chunk and not content.at_eof():
-                    sent.deadline = asyncio.get_running_loop().time() + self.timeouts.read
+                    sent.deadline = min(sent.end, time() + self.timeouts.read)
                     self.deadlines.add(sent)
                     chunk = await content.readany()
                 if not chunk:
+                    if inflater is not None and not inflater.eof and max_size > MAX_ERROR_BYTES:
+                        raise aiohttp.ClientPayloadError
+                    if (order := sent.order) is not None and order.requests == sent.number:
+                        order.idle_since = self.clock.monotonic()
                     return b"".join(chunks), True
+                if inflater is not None:
+                    # What would be too large is not unpacked; the check sum is compared where the stream ends.
+                    chunk = inflater.decompress(chunk, max_size + 1 - size)
                 chunks.append(chunk)
                 size += len(chunk)
-        except WIRE_ERRORS as error:
+        except (*WIRE_ERRORS, zlib.error) as error:
             failure = error
         finally:
             self.deadlines.entries.discard(sent)
             response.close()
         if failure is not None:
-            raise explain(failure, request=sent.request.line, limit=self.timeouts.read, body=True)
+            limit = self._body_seconds if time() >= sent.end else self.timeouts.read
+            raise explain(failure, request=sent.request.line, limit=limit, body=True)
         return b"" if max_size > MAX_ERROR_BYTES else b"".join(chunks)[:max_size], False
 
     def note_sent(self, sent: SentRequest, protocol: ResponseHandler) -> None:
@@ -282,11 +323,13 @@ class Connections:
         if not sent.request.repeatable:
             # It is not returned to the pool, whatever the headers of the response state.
             protocol.force_close()
-        sent.sent, sent.reused = True, protocol in self._used
-        if not sent.reused:
-            if len(self._used) > 2 * _MAX_CONNECTIONS:
-                self._used = {used for used in self._used if used.is_connected()}
-            self._used.add(protocol)
+        order = sent.order
+        if order is not None:
+            sent.proved = order.fresh and not order.requests
+            order.requests += 1
+            sent.number = order.requests
+            order.sent_at, order.idle_since = self.clock.monotonic(), math.inf
+        sent.sent, sent.reused = True, not sent.proved
         if sent.metered:
             self.requests_sent += 1
         else:
@@ -384,27 +427,58 @@ class _CheckedResolver(AbstractResolver):
 
 
 class _CountedRequest(aiohttp.ClientRequest):
-    """A request that notes when its headers are written."""
+    """A request whose connection is checked before, and that notes when its headers are written."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """
+        Send it, over a connection on which nothing is unread: the next response answers this request then.
+
+        Raises:
+            _NotInStepError: Something is, or the connection has ended; nothing was sent.
+            WireFailureError: The credential was rejected while it waited for a connection; nothing was sent.
+        """
         sending, protocol = _SENDING.get(), conn.protocol
-        if sending is not None and sending[1].held is not None and sending[1].held.refused:
-            # It was rejected while this request waited for a connection.
-            sending[1].may_log_in = True
-            line = sending[1].request.line
-            raise WireFailureError(
-                AuthenticationError(
-                    f"{line}: nothing was sent, since the session was rejected meanwhile.",
-                    request=line,
-                    transient=True,
-                    stale_login=True,
-                )
-            )
+        if sending is None or protocol is None:
+            return await super().send(conn)
+        connections, sent = sending
+        clock, orders = connections.clock, connections.orders
+        order = orders.get(protocol)
+        if order is None:
+            for ended in [used for used in orders if not used.is_connected()] if len(orders) > _MAX_ORDERS else ():
+                del orders[ended]
+            order = orders[protocol] = ConnectionOrder(protocol, clock, fresh=True)
+        elif order.requests >= _MAX_UNPROVED:
+            await clock.sleep(order.round_trip)
+        turns = _TURNS
+        while turns and order.unread(0):
+            turns -= 1
+            await asyncio.sleep(0)
+        if protocol.should_close:
+            order.idle_since = 0.0  # The pool has only connections without an open request.
+            order.check()
+            raise _NotInStepError
+        if sent.held is not None and sent.held.refused:
+            raise _old_login(sent)
+        if order.idle_since + order.round_trip <= clock.monotonic():
+            order.known = True
+            order = orders[protocol] = ConnectionOrder(protocol, clock, round_trip=order.round_trip, fresh=False)
+        sent.order = order
+        if self.host in connections.surplus_hosts:
+            OneResponse.take_over(protocol, order)
         response = await super().send(conn)
-        if sending is not None and protocol is not None:
-            connections, sent = sending
-            connections.note_sent(sent, protocol)
+        connections.note_sent(sent, protocol)
         return response
+
+
+class _NotInStepError(Exception):
+    """A connection of the pool must not be used; nothing was sent over it."""
+
+
+def _old_login(sent: SentRequest) -> WireFailureError:
+    """Return the error of a request whose credential was rejected while it waited for a connection."""
+    sent.may_log_in, line = True, sent.request.line
+    message = f"{line}: nothing was sent, since the session was rejected meanwhile."
+    return WireFailureError(AuthenticationError(message, request=line, transient=True, stale_login=True))
 
 
 async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -418,4 +492,8 @@ async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHa
         return await handler(request)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         failure = error
+    except aiohttp.ClientResponseError:
+        if (sending := _SENDING.get()) is not None:
+            sending[0].surplus_hosts.add(request.host)
+        raise
     raise WireFailureError(failure)

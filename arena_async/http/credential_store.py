@@ -79,6 +79,18 @@ class CredentialStore(Protocol):
         """Note that a credential is in use now."""
         ...
 
+    async def leave(self, *, rejected: Credential | None) -> Credential | None:
+        """
+        Note that this process is done with the credential.
+
+        Args:
+            rejected: The credential that the service rejected last, if any.
+
+        Returns:
+            The credential if it is to be logged out now, since no other process uses it; else None.
+        """
+        ...
+
     async def aclose(self) -> None:
-        """Release its resources. The stored credential remains."""
+        """Release its resources. A stored credential remains."""
         ...

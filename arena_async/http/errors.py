@@ -54,7 +54,8 @@ def explain(
             request=request,
         )
     if isinstance(failure, TimeoutError):
-        what = "no connection in time" if limit is None else f"no response within {limit:g} s"
+        response = "complete response" if body else "response"
+        what = "no connection in time" if limit is None else f"no {response} within {limit:g} s"
         return DeadlineError(f"{request}: {what}. Try again later, or allow more time.", request=request)
     if isinstance(failure, RuntimeError | aiohttp.ClientConnectionError) and "is closed" in str(failure):
         return ClosedError(f"{request}: the connections were closed; make a new client.")

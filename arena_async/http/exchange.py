@@ -35,6 +35,7 @@ from arena_async.http.connections import MAX_ERROR_BYTES, Connections, SentHeade
 from arena_async.http.upload import Form
 from arena_async.options import MIB, VERSION, HttpOptions, RetryPolicy
 from arena_async.protocol.adapter import Adapter
+from arena_async.protocol.json_steps import TOO_LARGE
 from arena_async.protocol.messages import Headers, Request, Response, read_http_date, show_url
 from arena_async.protocol.quota import RateLimiter
 from arena_async.protocol.retry import RequestAttempt, read_retry_after, retry_delay
@@ -43,12 +44,10 @@ from arena_async.protocol.urls import UrlPolicy, authority, host_of, origin
 if TYPE_CHECKING:
     from arena_async.http.login import SharedLogin
 
-__all__ = ["REDIRECTS", "TOO_LARGE", "Exchange", "ReadError", "send_with_retries"]
+__all__ = ["REDIRECTS", "Exchange", "ReadError", "send_with_retries"]
 
 _LOG = logging.getLogger("arena_async")
 
-#: The problem that a :class:`DecodeError` names if a response was not read to its end.
-TOO_LARGE = "too large"
 #: Bytes of a page, counted after decoding; a larger one is an error.
 _MAX_PAGE_BYTES = 16 * MIB
 #: Origins that are cached.

@@ -31,6 +31,7 @@ from arena_async.errors import (
     ArenaAsyncError,
     AuthenticationError,
     ClosedError,
+    ConfigurationError,
     DeadlineError,
     DecodeError,
     SessionDisplacedError,
@@ -78,7 +79,7 @@ class CachedSession:
         credential: The credential.
         since: Monotonic seconds at which its login began.
         touched: Monotonic seconds at which it was last sent.
-        ours: Whether only this client uses it, so that it logs out when closed.
+        ours: Whether it came from a login, so that the last one who uses it logs out: a given one stays.
         renewed: Whether it replaced a rejected one.
         accepted: Whether the service accepted it for any request.
         refused: Whether the service rejected it, so that it is not sent any more.
@@ -110,8 +111,7 @@ class Authentication:
         auth: How to log in.
         given: An initial credential; it is never logged out.
         renewable: Whether ``auth`` can log in when the given credential has expired.
-        store: The store in which several processes share a credential, or None. A shared credential is never logged
-            out: it expires when it is not used any more.
+        store: The store in which several processes share a credential, or None. It says which one logs out.
     """
 
     auth: Auth
@@ -224,6 +224,8 @@ class SharedLogin:
         if self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
         held, self._current = self._current, None
+        if self._store is not None:
+            held = await self._leave(self._store)
         if held is not None and held.ours and not self._is_over(held):
             await _log_out(self._exchange, self._auth, held)
 
@@ -265,8 +267,7 @@ class SharedLogin:
             self._check_peace(relogins)
             self._relogins.append(began)
         credential = await _log_in(self._exchange, self._auth, self._scope, self._retry)
-        ours = self._store is None
-        return CachedSession(credential, since=began, touched=self._clock(), ours=ours, renewed=is_relogin)
+        return CachedSession(credential, since=began, touched=self._clock(), renewed=is_relogin)
 
     async def _find_or_log_in(self, store: CredentialStore) -> CachedSession:
         """Return the credential of another process, wait for a login of another process, or log in for all."""
@@ -276,7 +277,7 @@ class SharedLogin:
             match await store.take(rejected=self._given_up):
                 case SharedCredential(credential=credential, age=age, rest=rest):
                     now = self._clock()
-                    return CachedSession(credential, since=now - age, touched=now - rest, ours=False)
+                    return CachedSession(credential, since=now - age, touched=now - rest)
                 case LoginTurn(relogins=relogins):
                     return await self._log_in_for_all(store, relogins)
                 case LoginPending(seconds=seconds):
@@ -329,6 +330,16 @@ class SharedLogin:
             await store.note_use(held.credential)
         except StorageError as error:
             _LOG.warning("%s The session is used all the same.", error)
+
+    async def _leave(self, store: CredentialStore) -> CachedSession | None:
+        """Leave the store, and return what no other process uses."""
+        try:
+            credential = await store.leave(rejected=self._given_up)
+        except (StorageError, ConfigurationError) as error:
+            _LOG.info("%s The session expires later.", error)
+            return None
+        now = self._clock()
+        return None if credential is None else CachedSession(credential, since=now, touched=now)
 
     def _is_over(self, held: CachedSession) -> bool:
         """Return whether a credential has expired, or may expire before a request with it is received."""

@@ -11,8 +11,7 @@ Lists, requested page by page as their items are read.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -27,15 +26,13 @@ from arena_async.errors import (
     NotFoundError,
     QuotaExhaustedError,
 )
-from arena_async.http.exchange import TOO_LARGE
-from arena_async.http.session import Session
-from arena_async.protocol.decoding import parse_json
+from arena_async.http.session import Session, in_steps
+from arena_async.protocol.decoding import json_steps
+from arena_async.protocol.json_steps import TOO_LARGE
 from arena_async.protocol.messages import Request
 from arena_async.protocol.pagination import ListShape, Page, PageRequest, Pagination
 
 __all__ = ["AHEAD", "ListQuery", "PageIterator", "Paginator"]
-
-_LOG = logging.getLogger("arena_async")
 
 T = TypeVar("T")
 
@@ -73,7 +70,7 @@ class Paginator(Generic[T]):
 
     ``async for`` yields the items; every pass requests them again. A page is requested when the items before it are
     used up, or a few pages earlier if the total is known. Leaving a loop early leaves nothing running. A listing is
-    complete or it is an error.
+    whole or it is an error, which comes after the items that were received.
 
     After an error :attr:`cursor` is where it stopped: a new ``Paginator`` with ``start=cursor`` continues there without
     requesting the rows before it again.
@@ -108,7 +105,7 @@ class Paginator(Generic[T]):
     @property
     def cursor(self) -> int:
         """The offset at which the newest pass can be continued: all rows before it were returned."""
-        return self._paging.requested.offset
+        return self._paging.cursor
 
     async def __aiter__(self) -> AsyncGenerator[T, None]:
         async with aclosing(self._pages(self._limit)) as pages:
@@ -121,7 +118,7 @@ class Paginator(Generic[T]):
         Return the pages, with decoded items; a page without new rows is left out unless it is the only one.
 
         Raises:
-            ListingError: The listing looped, shrank or contradicts itself.
+            ListingError: The listing is not known to be whole; raised after all its pages were returned.
             DecodeError: A page is not what the service documents, twice in a row.
             ApiError: The service responded with an error, as for :meth:`Session.send` with its other errors.
         """
@@ -160,7 +157,8 @@ class Paginator(Generic[T]):
             stop: The offset from which no page is needed, or None for the end of the list.
         """
         query, ahead = self._query, self._ahead
-        paging = self._paging = Pagination(query.shape, limit=limit, start=self._start, request=query.request.line)
+        line = query.request.line
+        paging = self._paging = Pagination(query.shape, limit=limit, start=self._start, stop=stop, request=line)
         if query.resolve is not None:
             query = attrs.evolve(await query.resolve(), empty_if=query.empty_if)
         loader = _PageLoader(self._session, query)
@@ -173,22 +171,22 @@ class Paginator(Generic[T]):
                 page = await loader.first_despite(error, paging.requested)
             while True:
                 step = paging.take(page)
-                items = tuple([query.read(row) for row in step.rows])
-                if step.missing:
-                    loader.warn(
-                        f"the service counts {step.missing} rows more than it returned. It may count rows that are"
-                        " hidden from this user, or rows that moved during the listing; list again if one is missing."
-                    )
+                items = await in_steps(_read_rows(query.read, step.rows))
                 if items or (empty and step.then is None):
                     empty = False
                     yield attrs.evolve(page, items=items)
+                if step.error is not None:
+                    raise step.error
                 if step.then is None:
                     return
-                if len(expected) > 1 and step.then not in expected[:2]:
+                if len(expected) > 1 and step.then.offset > page.offset and step.then != expected[1]:
                     # Its pages are not at the expected offsets; wrong guesses would only cost requests.
                     ahead = 1
-                expected = paging.ahead(ahead, stop=stop)
+                expected = paging.ahead(ahead)
                 page = await loader.take(expected)
+        except QuotaExhaustedError as error:
+            error.cursor = paging.cursor
+            raise
         finally:
             if loader.tasks:
                 await loader.aclose()
@@ -202,22 +200,17 @@ class _PageLoader:
     query: ListQuery[Any]
     tasks: dict[PageRequest, asyncio.Task[tuple[Page, float]]] = attrs.field(init=False, factory=dict)
 
-    def warn(self, what: str) -> None:
-        """Log a warning about the list."""
-        _LOG.warning("%s: %s", self.query.request.line, what)
-
     async def first_despite(self, error: ApiError, requested: PageRequest) -> Page:
         """Return the first page if its error means that the list has no pages or is empty; raise the error if not."""
         empty_if, shape = self.query.empty_if, self.query.shape
         if shape.paged and error.code in shape.unpaged_if:
-            # Without pages the list is returned completely; rows before the offset are left out here.
+            # Without pages the list is returned completely, with the rows before the offset.
             self.query = attrs.evolve(self.query, shape=attrs.evolve(shape, paged=False))
-            page = await self.page(requested)
-            return attrs.evolve(page, items=page.items[requested.offset :], whole=True)
+            return attrs.evolve(await self.page(requested), whole=True)
         if empty_if is None or not isinstance(error, NotFoundError) or not await empty_if(error):
             raise error
-        self.warn("404, although the object that the list belongs to exists; it is taken as an empty list.")
-        return Page(items=(), offset=requested.offset, limit=requested.limit, total=0 if shape.total else None)
+        doubt = "is 404, although the object that the list belongs to exists; it is taken as an empty list"
+        return Page(items=(), offset=requested.offset, limit=requested.limit, total=0, doubt=doubt)
 
     async def page(self, requested: PageRequest, *, again: bool = True) -> Page:
         """Request one page, once more if it cannot be read: it may have been cut in transfer."""
@@ -226,12 +219,12 @@ class _PageLoader:
             request = attrs.evolve(request, params=request.params + adapter.page_params(requested))
         try:
             response = await self.session.send(request)
-            return adapter.read_page(parse_json(response.body, request=response.request), requested, shape)
-        except QuotaExhaustedError as error:
-            error.cursor = requested.offset
-            raise
+            payload = await in_steps(json_steps(response.body, request=response.request))
+            return adapter.read_page(payload, requested, shape)
         except DecodeError as error:
-            if not again or TOO_LARGE in error.problems:
+            if not again or any(problem.startswith(TOO_LARGE) for problem in error.problems):
+                if error.request is None:
+                    error.request, error.args = request.line, (f"{request.line}: {error}",)
                 raise
         return await self.page(requested, again=False)
 
@@ -265,6 +258,15 @@ class _PageLoader:
     async def _prefetch(self, requested: PageRequest) -> tuple[Page, float]:
         """Request a page, and return it with the time at which it arrived."""
         return await self.page(requested), self.session.clock()
+
+
+def _read_rows(read: Callable[[Any], T], rows: Sequence[Any]) -> Generator[None, None, tuple[T, ...]]:
+    """Decode the rows of a page, one in each step."""
+    items = []
+    for row in rows:
+        items.append(read(row))
+        yield
+    return tuple(items)
 
 
 def _cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:

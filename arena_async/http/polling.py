@@ -14,6 +14,9 @@ __all__ = ["Polled", "wait_until"]
 
 T = TypeVar("T")
 
+#: Seconds that are too short to wait once more.
+_MIN_PAUSE = 0.001
+
 
 @attrs.frozen(kw_only=True)
 class Polled(Generic[T]):
@@ -71,7 +74,7 @@ async def wait_until(
         left = policy.timeout - spent
         pause: float | None = None
         finished = done(state)
-        if not finished and left > 0:
+        if not finished and left > _MIN_PAUSE:
             passed = polled.passed + spent
             pause = min(policy.pause(polls + known, passed=passed, expected=polled.expected), left)
         if polled.on_poll is not None:

@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -37,10 +37,12 @@ from arena_async.protocol.quota import Quota, RateLimiter
 from arena_async.protocol.ranges import strong_etag
 from arena_async.protocol.urls import UrlPolicy
 
-__all__ = ["Session", "request_object"]
+__all__ = ["Session", "in_steps", "read_json", "request_object"]
 
 #: Seconds that closing waits for the service.
 _CLOSING_SECONDS = 5.0
+#: Seconds of a computation after which the event loop does other work.
+_STEP_SECONDS = 0.01
 _CONTENT = frozenset({200, 206, 412, 416})
 
 T = TypeVar("T")
@@ -278,9 +280,12 @@ class Session:
             if response.status in _CONTENT:
                 if sent.held is not None:
                     sent.held.accepted = True
-                judge = partial(exchange.admission.judge, target.origin)
-                stream = open_body(response, request, exchange.connections)
-                return OpenedFile(head=read_head(response), stream=stream, judge=judge)
+                return OpenedFile(
+                    head=read_head(response),
+                    stream=open_body(response, request, exchange.connections, sent.order),
+                    order=None if sent.proved else sent.order,
+                    judge=partial(exchange.admission.judge, target.origin),
+                )
             finished = await exchange.finish(response, sent, max_size=MAX_ERROR_BYTES)
             if finished.status not in REDIRECTS:
                 raise exchange.error_for(sent, finished, read_error, login)
@@ -321,7 +326,32 @@ async def request_object(session: Session, request: Request, model: type[T]) -> 
         ApiError: The service responded with an error.
         DecodeError: The response is something else.
     """
-    from arena_async.protocol.decoding import decode, parse_json  # noqa: PLC0415  # Downloads of URLs need no models.
+    from arena_async.protocol.decoding import decode  # noqa: PLC0415  # Downloads of URLs need no models.
 
-    response = await session.send(request)
-    return decode(parse_json(response.body, request=request.line), model, request=request.line)
+    return decode(await read_json(await session.send(request)), model, request=request.line)
+
+
+async def read_json(response: Response) -> Any:
+    """
+    Return the parsed body of a response, however large it is.
+
+    Raises:
+        DecodeError: It is not JSON.
+    """
+    from arena_async.protocol.decoding import json_steps  # noqa: PLC0415  # As above.
+
+    return await in_steps(json_steps(response.body, request=response.request))
+
+
+async def in_steps(steps: Generator[None, None, T]) -> T:
+    """Run a long computation to its end, and let the event loop do other work every 10 ms."""
+    time = asyncio.get_running_loop().time
+    while True:
+        pause_at = time() + _STEP_SECONDS
+        try:
+            while time() < pause_at:
+                next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)

@@ -29,6 +29,7 @@ import aiohttp
 from arena_async.http.body import Body, ReaderBody
 from arena_async.http.connections import Connections
 from arena_async.http.errors import explain
+from arena_async.http.framing import ConnectionOrder
 from arena_async.options import KIB
 from arena_async.protocol.messages import Request
 
@@ -48,7 +49,9 @@ _KNOWN_TRANSPORTS = frozenset({"asyncio.selector_events", "asyncio.sslproto", "u
 _RECORD = 16 * KIB
 
 
-def open_body(response: aiohttp.ClientResponse, request: Request, connections: Connections) -> Body:
+def open_body(
+    response: aiohttp.ClientResponse, request: Request, connections: Connections, order: ConnectionOrder | None = None
+) -> Body:
     """
     Return the body of a response, with the fastest reader that supports it.
 
@@ -56,16 +59,18 @@ def open_body(response: aiohttp.ClientResponse, request: Request, connections: C
         response: The response, of which only the headers have been read.
         request: The request, for error messages.
         connections: The connections of the session.
+        order: The responses of the connection, or None.
     """
     declared = response.content_length
     if declared is None or declared < MINIMUM or declared < 1:
-        return ReaderBody(response, request, connections)
+        return ReaderBody(response, request, connections, order)
     connection = response.connection
     protocol = connection.protocol if connection is not None else None
     transport = protocol.transport if protocol is not None else None
     if protocol is None or transport is None or not _is_supported(response, protocol, transport):
-        return ReaderBody(response, request, connections)
-    return ZeroCopyBody(response, request, connections, _Intake(protocol, transport, connections.clock.monotonic))
+        return ReaderBody(response, request, connections, order)
+    intake = _Intake(protocol, transport, connections.clock.monotonic)
+    return ZeroCopyBody(response, request, connections, order, intake)
 
 
 class ZeroCopyBody(Body):
@@ -76,9 +81,14 @@ class ZeroCopyBody(Body):
     """
 
     def __init__(
-        self, response: aiohttp.ClientResponse, request: Request, connections: Connections, intake: _Intake
+        self,
+        response: aiohttp.ClientResponse,
+        request: Request,
+        connections: Connections,
+        order: ConnectionOrder | None,
+        intake: _Intake,
     ) -> None:
-        super().__init__(response, request, connections)
+        super().__init__(response, request, connections, order)
         self._intake = intake
         self._all = response.content_length or 0
         chunks = []
@@ -112,6 +122,8 @@ class ZeroCopyBody(Body):
         if not intake.owed:
             self.at_end = True
             intake.end()
+            if intake.surplus and self._order is not None:
+                self._order.note_surplus()
             # The reader of aiohttp saw no byte of this: signal the end, so that the connection is released.
             self._response.content.feed_eof()
         elif intake.lost:
@@ -138,6 +150,7 @@ class _Intake(asyncio.BufferedProtocol):
         owed: Bytes of the body that were not received yet.
         received_at: When the last ones were received, on the clock of the event loop.
         lost: Whether the connection has ended.
+        surplus: Whether more than the body was received.
     """
 
     def __init__(self, protocol: ResponseHandler, transport: asyncio.Transport, clock: Callable[[], float]) -> None:
@@ -153,7 +166,7 @@ class _Intake(asyncio.BufferedProtocol):
         self._filled = 0
         self._own: memoryview | None = None
         self._kept: list[memoryview] = []
-        self._surplus = False
+        self.surplus = False
         self._until = 0.0
         self._ours = False
         self._woken: asyncio.Future[bool] | None = None
@@ -203,7 +216,7 @@ class _Intake(asyncio.BufferedProtocol):
         # The parser waits for the rest of a body that it never receives. A new one treats bytes before the next request
         # as an error that ends the connection.
         self._protocol.set_response_params()
-        if self._surplus:
+        if self.surplus:
             self._protocol.force_close()
 
     def abort(self) -> None:
@@ -238,7 +251,7 @@ class _Intake(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Count the received bytes."""
         count = min(nbytes, self.owed)
-        self._surplus = self._surplus or nbytes > count
+        self.surplus = self.surplus or nbytes > count
         self.owed -= count
         self.received_at = self._loop.time()
         if self._own is None:

@@ -38,16 +38,22 @@ from cattrs.errors import BaseValidationError, ClassValidationError, IterableVal
 from cattrs.gen import make_dict_structure_fn, make_mapping_structure_fn, override
 
 from arena_async.errors import DecodeError
+from arena_async.protocol.json_steps import (
+    MAX_DEPTH,
+    MAX_VALUES,
+    TOO_LARGE,
+    Steps,
+    TooDeepError,
+    TooManyValuesError,
+    parse_steps,
+)
 from arena_async.protocol.messages import Secret, printable
 
-__all__ = ["decode", "parse_json", "read_datetime", "wire", "wire_names"]
+__all__ = ["decode", "json_steps", "parse_json", "read_datetime", "wire", "wire_names"]
 
 T = TypeVar("T")
 
 _BOM = b"\xef\xbb\xbf"
-#: Levels of brackets, at most. Documented bodies have about ten.
-_MAX_DEPTH = 100
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 #: Lines of an error; a page of 400 wrong rows repeats one problem 400 times.
 _MAX_PROBLEMS = 20
 
@@ -65,10 +71,24 @@ _INSTANT = re.compile(
 
 def parse_json(body: bytes, *, request: str = "") -> Any:
     """
-    Parse the body of a response, whatever its ``Content-Type``: JSON is UTF-8.
+    Parse the body of a small response at once.
 
-    A byte order mark is skipped. NaN and infinities, numbers of thousands of digits, and more than 100 levels of
-    brackets are rejected.
+    Its arguments and errors are those of :func:`json_steps`.
+    """
+    steps = json_steps(body, request=request)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        return end.value
+
+
+def json_steps(body: bytes, *, request: str = "") -> Steps:
+    """
+    Parse the body of a response in short steps, whatever its ``Content-Type``: JSON is UTF-8.
+
+    A byte order mark is skipped. NaN and infinities, numbers of thousands of digits, more than 64 levels of brackets
+    and, above 1 MiB, more than a million values are rejected.
 
     Args:
         body: The body, free of any content encoding.
@@ -85,11 +105,13 @@ def parse_json(body: bytes, *, request: str = "") -> Any:
     elif text.startswith(b"<"):
         problem = "the body is an HTML or XML page"
         advice = "A proxy, a login page or a gateway responded in its place; check the base URL and the proxy."
-    elif text.count(b"[") + text.count(b"{") > _MAX_DEPTH and _too_deep(text):
-        problem = f"more than {_MAX_DEPTH} levels of brackets"
     else:
         try:
-            value = json.loads(text.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
+            value = yield from parse_steps(text)
+        except TooDeepError:
+            problem = f"more than {MAX_DEPTH} levels of brackets"
+        except TooManyValuesError:
+            _reject(f"{TOO_LARGE}: more than {MAX_VALUES:,} values", request=request, advice="Request less.")
         except UnicodeDecodeError as error:
             problem = f"not UTF-8 at byte {error.start}"
         except json.JSONDecodeError as error:
@@ -153,30 +175,6 @@ def read_datetime(text: str) -> datetime | None:
     except ValueError:
         return None
     return None if found.year == 1 else found
-
-
-def _finite(text: str) -> float:
-    """Read a number; ``1e999``, ``Infinity`` and ``NaN`` are not finite."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("not finite")
-    return number
-
-
-def _too_deep(text: bytes) -> bool:
-    """
-    Return whether balanced brackets are nested too deep, in a few passes at C speed.
-
-    Unbalanced ones are left to the parser, which rejects them.
-    """
-    outside_strings = b"".join(text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
-    brackets = outside_strings.translate(None, _NOT_BRACKETS)
-    for _ in range(_MAX_DEPTH):
-        inner = brackets.replace(b"[]", b"").replace(b"{}", b"")
-        if len(inner) == len(brackets):
-            return False
-        brackets = inner
-    return bool(brackets)
 
 
 def _reject(*problems: str, request: str, advice: str = "") -> NoReturn:

@@ -21,10 +21,12 @@ __all__ = [
     "ByteStream",
     "Cost",
     "FileSet",
+    "KnowsExpired",
     "MetadataCache",
     "Notice",
     "OpenedFile",
     "RemoteFile",
+    "ResponseOrder",
     "UsesMetadataCache",
 ]
 
@@ -102,19 +104,39 @@ class ByteStream(Protocol):
         ...
 
 
+class ResponseOrder:
+    """
+    Whether the responses that came over one connection answer the requests that were sent over it.
+
+    After one response too many, each request gets the response to the one before. That it was so shows when something
+    arrives that was not requested; that it was not so, when the connection was idle and empty for a round trip.
+
+    Attributes:
+        broken: Whether something arrived that was not requested: the content may be that of another file.
+    """
+
+    broken: bool = False
+
+    def check(self) -> float | None:
+        """Return None once the order is known, as :attr:`broken` states; else the seconds to wait for that."""
+        return None
+
+
 @attrs.frozen(kw_only=True)
 class OpenedFile:
     """
     One response with a body to read: an async context manager that closes the stream.
 
     Args:
-        head: What its headers say.
-        stream: The body.
+        head: The headers of the response.
+        stream: Its body.
+        order: Shows later whether it was the response to this request; None where that is known.
         judge: Takes whether the body was content, or a page in its place, which counts against the host; or None.
     """
 
     head: BodyHead
     stream: ByteStream
+    order: ResponseOrder | None = None
     judge: Callable[[bool], None] | None = attrs.field(default=None, eq=False, repr=False)
 
     async def __aenter__(self) -> Self:
@@ -142,6 +164,8 @@ class RemoteFile:
         sha256: The SHA-256 of its content in hexadecimal, as listed, or None.
         md5: The MD5 of its content in hexadecimal, as listed, or None.
         changed_at: When it last changed (aware), for watermarks, or None.
+        listed_in: The list that delivered it, if the service filters that list on the time of change, else "": under
+            this name its watermark is kept.
         fields: The identifying fields by name, for layout templates.
         skip: Why the service has no content for it, or None.
         link: The signed URL, if the content has one. Never shown, never stored, lost in a pickle.
@@ -149,6 +173,7 @@ class RemoteFile:
             trouble.
         as_named: Whether ``parts`` and the name are chosen by users and differ in more than case, so that they are kept
             wherever that is safe.
+        uploaded: Whether it is kept as people uploaded it: then its length proves it, and what it is inside is theirs.
     """
 
     key: str
@@ -163,11 +188,13 @@ class RemoteFile:
     sha256: str | None = None
     md5: str | None = None
     changed_at: datetime | None = None
+    listed_in: str = ""
     fields: Mapping[str, str] = attrs.field(factory=dict, converter=copied, eq=False)
     skip: str | None = None
     link: Secret | None = attrs.field(default=None, repr=False, eq=False)
     host: str = ""
     as_named: bool = False
+    uploaded: bool = False
 
     def without_link(self) -> RemoteFile:
         """Return the file without its signed URL, for outcomes and events."""
@@ -279,8 +306,14 @@ class FileSet(Protocol):
         """Return fresh entries (with fresh signed URLs) for some keys; a file that is gone is missing."""
         ...
 
-    def since(self, watermark: datetime | None) -> FileSet:
-        """Return the set of files changed since then if the service can filter on it, else the set itself."""
+    def since(self, watermarks: Mapping[str, datetime]) -> FileSet:
+        """
+        Return the set of what changed since then if the service can filter on it, else the set itself.
+
+        Args:
+            watermarks: A time (aware) for each list that is known, by :attr:`RemoteFile.listed_in`. A list without one
+                is walked whole.
+        """
         ...
 
     def cost(self) -> Cost:
@@ -294,4 +327,13 @@ class UsesMetadataCache(Protocol):
 
     def recalling(self, facts: MetadataCache) -> FileSet:
         """Return the same set, which uses the cache when it is listed."""
+        ...
+
+
+@runtime_checkable
+class KnowsExpired(Protocol):
+    """A file set of a service that stops to offer files because of their age, which does not make them gone."""
+
+    def is_expired(self, key: str) -> bool:
+        """Return whether the service still lists what a file belongs to, as of the last listing or look-up."""
         ...

@@ -50,6 +50,27 @@ __all__ = [
 #: RFC 9110 section 14.4. Nineteen digits are more than any file has and still a cheap number.
 _CONTENT_RANGE = re.compile(r"bytes[ \t]+(?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)", re.ASCII | re.IGNORECASE)
 
+#: The registered content codings (RFC 9110 section 16.6.1, without ``identity``) and those in use besides. What else
+#: servers write there (``utf-8``, ``aws-chunked``, ``binary``) is the charset, the framing or nothing.
+_CODINGS = frozenset(
+    {
+        "gzip",
+        "x-gzip",
+        "compress",
+        "x-compress",
+        "deflate",
+        "br",
+        "zstd",
+        "dcb",
+        "dcz",
+        "exi",
+        "pack200-gzip",
+        "lzma",
+        "xz",
+    }
+    | {"aes128gcm", "bzip2", "x-bzip2"}
+)
+
 #: RFC 9110 section 8.8.3, without the characters above ASCII, which do not survive being sent back byte for byte.
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,1024}"', re.ASCII)
 
@@ -166,8 +187,8 @@ def judge_head(
         held: What was requested: from ``held.offset`` on if the file still matches ``held.validator``. None or an
             offset of 0: the complete file.
         expected: Bytes of the complete file as listed, or None.
-        gzipped: Whether the file itself is a gzip file, so that ``Content-Encoding: gzip`` may only describe what is
-            stored.
+        gzipped: Whether the file itself may be stored gzip-compressed, so that ``Content-Encoding: gzip`` only
+            describes what is stored.
     """
     held = held or PartialContent()
     if held.offset and not held.resumable:
@@ -179,7 +200,7 @@ def judge_head(
     if is_encoded(head):
         if held.offset and head.status == 206:
             return _plain("the range is encoded", ignored=True)
-        if not (gzipped and (head.encoding or "").strip().lower() in ("gzip", "x-gzip")):
+        if not (gzipped and _codings(head) <= {"gzip", "x-gzip"}):
             return _refuse("it is encoded although the stored bytes were requested")
     if (head.content_type or "").strip().lower().startswith("multipart/byteranges"):
         return _plain("it consists of ranges in MIME parts", ignored=held.offset > 0)
@@ -245,7 +266,12 @@ def _judge_refusal(head: BodyHead, held: PartialContent, expected: int | None) -
 
 def is_encoded(head: BodyHead) -> bool:
     """Return whether the body has a content coding."""
-    return (head.encoding or "").strip().lower() not in ("", "identity")
+    return head.encoding is not None and bool(_codings(head))
+
+
+def _codings(head: BodyHead) -> frozenset[str]:
+    """Return the content codings of a body; names of none are left out."""
+    return _CODINGS.intersection(name.strip().lower() for name in (head.encoding or "").split(","))
 
 
 def _is_complete(head: BodyHead) -> bool:

@@ -30,6 +30,7 @@ class Provider:
         simulator: The simulator class as ``module:name``, imported when it is used.
         size_option: The argument of the simulator for the size of a file.
         example: The command that downloads the simulated files, with fields of the simulator's ``describe()``.
+        of_command: Further arguments of ``from_env`` for the client of a command.
     """
 
     title: str
@@ -37,6 +38,7 @@ class Provider:
     simulator: str
     size_option: str
     example: str
+    of_command: Mapping[str, object] = attrs.field(factory=dict)
 
     def load_client(self) -> Any:
         """Import and return the client class."""
@@ -55,6 +57,7 @@ PROVIDERS: Mapping[Service, Provider] = {
         simulator="arena_async.testing.arena.simulator:ArenaSimulator",
         size_option="size",
         example="arena-async sync arena extracts",
+        of_command={"shared": True},
     ),
     "centrepoint": Provider(
         title="ActiGraph CentrePoint",

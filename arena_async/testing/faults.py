@@ -18,6 +18,7 @@ Broken bodies
 ``stall(after_bytes=n)``                      nothing is sent after ``n`` bytes; the connection stays open
 ``trickle(bytes_per_second=n)``               the body is sent at this rate
 ``truncate(to=n)``                            only the first ``n`` bytes, correctly declared: a short file
+``lose_rows(at=n, count=None)``               a page of a list lacks rows from ``n`` on
 ``corrupt(at=n)``                             the byte at ``n`` of this body is another one
 ``wrong_length(n)``                           ``n`` bytes are declared, the body is unchanged
 ``unannounced(drop_after=None)``              no length, no chunks: the end of the connection ends the body
@@ -55,6 +56,7 @@ __all__ = [
     "html_page",
     "ignore_range",
     "lose_answer",
+    "lose_rows",
     "mute",
     "redirect",
     "reset",
@@ -96,6 +98,7 @@ class Fault:
         flip: Position in the body whose byte is changed, or None.
         headers: Headers to add, to replace, or (None) to take away.
         without_range: Whether the request is treated as if it had no ``Range``.
+        lost: The position of the first row that a page lacks, and the number of those (None: all after it), or None.
     """
 
     name: str
@@ -112,6 +115,7 @@ class Fault:
     flip: int | None = None
     headers: tuple[tuple[str, str | None], ...] = ()
     without_range: bool = False
+    lost: tuple[int, int | None] | None = None
 
 
 def status(code: int, *, body: bytes | str = b"", headers: Mapping[str, str] | None = None) -> Fault:
@@ -182,6 +186,16 @@ def trickle(*, bytes_per_second: float) -> Fault:
 def truncate(*, to: int) -> Fault:
     """Send only the first ``to`` bytes and declare only these: the framing is correct, the file is short."""
     return Fault(name="truncate", cut_to=to)
+
+
+def lose_rows(*, at: int = 0, count: int | None = None) -> Fault:
+    """
+    Leave ``count`` rows of a page of a list out, from position ``at`` on; None for all of them.
+
+    A number of rows beside them that is that of the page stays so, and a total stays as it is. Where the first row of
+    a later page is left out, it looks as if a row had slid to the page before.
+    """
+    return Fault(name="lose_rows", lost=(at, count))
 
 
 def corrupt(*, at: int = 0) -> Fault:

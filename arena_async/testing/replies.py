@@ -132,6 +132,19 @@ class Reply:
         new = tuple((name, value) for name, value in headers.items() if value is not None)
         return attrs.evolve(self, headers=kept + new)
 
+    def lacking(self, at: int, count: int | None) -> Reply:
+        """Return a page of a list without rows from a position on; any other reply as it is."""
+        page = json.loads(self.body) if isinstance(self.body, bytes) and self.body[:1] in (b"{", b"[") else None
+        named = {name: rows for name, rows in page.items() if isinstance(rows, list)} if isinstance(page, dict) else {}
+        name, rows = next(iter(named.items()), ("", page))
+        if not isinstance(rows, list):
+            return self
+        left = rows[:at] + ([] if count is None else rows[at + count :])
+        if isinstance(page, dict):
+            own = {"count": len(left)} if page.get("count") == len(rows) else {}
+            page |= {name: left, **own}
+        return attrs.evolve(self, body=json.dumps(page if named else left).encode())
+
 
 class ErrorReply(Exception):  # noqa: N818 - a response of the service, not an error of this package
     """Raised by a handler to respond with ``reply``."""

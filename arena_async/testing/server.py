@@ -273,6 +273,8 @@ class SimulatedService:
         reply = self._reply_to(_without_range(call) if fault.without_range else call)
         if fault.silence == "close_after":
             return _hang_up(request)
+        if fault.lost is not None:
+            reply = reply.lacking(*fault.lost)
         return await exchange.send(reply.adding(dict(fault.headers)))
 
     def _routed(self, call: Call) -> tuple[Route | None, Call]:

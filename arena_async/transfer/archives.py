@@ -239,7 +239,10 @@ class ZipCheck:
             ends.append(data_at + member.packed)
             all_checked &= self._content(member, data_at)
         self._no_overlap(starts, ends)
-        if min(starts, default=begin) != 0:
+        first = min(starts, default=begin)
+        # A mark of an archive that was to be split, or members that were deleted from the directory alone.
+        marked = first == 4 and self._read(0, 4) in (b"PK00", b"PK\x07\x08")
+        if first != 0 and not marked and not self._read(0, 4).startswith(b"PK\x03\x04"):
             raise WrongContent("something else stands before its first member")
         return all_checked
 
@@ -279,14 +282,15 @@ class ZipCheck:
         return start, size, entries
 
     def _end_record(self) -> tuple[int, tuple[bytes, int, int, int, int, int, int, int]]:
-        """Find the end record: the comment it announces must end exactly where the file ends."""
+        """Find the end record: the comment it announces must end where the file ends, but for zeros behind it."""
         start = max(0, self._length - _END.size - 0xFFFF)
         tail = self._read(start, self._length - start)
+        padding = len(tail.rstrip(b"\0"))
         at = tail.rfind(b"PK\x05\x06")
         while at >= 0:
             if at + _END.size <= len(tail):
                 record = _END.unpack_from(tail, at)
-                if at + _END.size + record[7] == len(tail):
+                if padding <= at + _END.size + record[7] <= len(tail):
                     return start + at, record
             at = tail.rfind(b"PK\x05\x06", 0, at + 3)
         raise WrongContent("it has no end record, or something else behind it: it is cut off, or was added to")
@@ -324,7 +328,8 @@ class ZipCheck:
         texts = self._bytes(member.offset + _LOCAL.size, name_length + extra_length, "a header")
         if _NO_32 in (size, packed):
             size, packed, _ = _wide(texts[name_length:], size, packed, 0)
-        if texts[:name_length] != member.name or method != member.method:
+        # Some writers have backslashes in one of the two.
+        if texts[:name_length].replace(b"\\", b"/") != member.name.replace(b"\\", b"/") or method != member.method:
             raise WrongContent(f"its member {member.shown} has another name or method in its own header")
         known = not flags & _SIZES_BEHIND and not flags & _ENCRYPTED
         if known and (crc, packed, size) != (member.crc, member.packed, member.size):

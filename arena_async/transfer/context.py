@@ -31,7 +31,16 @@ from arena_async.protocol.messages import printable
 from arena_async.transfer.commit import Committer, recover
 from arena_async.transfer.directory import STATE_DIRECTORY, Directory
 from arena_async.transfer.events import EventEmitter, Observer
-from arena_async.transfer.filesystem import Handle, again, explaining, read_small
+from arena_async.transfer.filesystem import (
+    MAX_WAITS,
+    WAIT_SECONDS,
+    Handle,
+    again,
+    explaining,
+    is_out_of_files,
+    max_open_files,
+    read_small,
+)
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.partial_files import PartialFiles
 from arena_async.transfer.planner import is_overload
@@ -49,6 +58,9 @@ _MAX_IN_MEMORY = 256 * KIB
 _FULL_BUFFERS = 8
 #: The buffers of further downloads: this fraction of the chunk size, and at least so many bytes.
 _FRACTION, _MIN_BUFFER = 4, 256 * KIB
+
+#: Open files that are none of a body: the ledger, the root, the event loop, the standard streams, directories.
+_OTHER_FILES, _FILES_OF_A_BODY = 16, 4
 
 
 class _Adaptive:
@@ -107,11 +119,12 @@ class Context:
         _check(to, options, owner)
         self.root = Path(to)
         self.options = options
-        self.widest = options.widest  # Open bodies, at most.
+        # Open bodies, at most: each takes a socket, a file, and later one of those that wait for their commit.
+        self.widest = min(options.widest, max(1, (max_open_files() - _OTHER_FILES) // _FILES_OF_A_BODY))
         self.clock = clock
         self.emitter = EventEmitter(observer, clock=clock.monotonic)
         self.rate = None if options.max_rate is None else RateLimit(options.max_rate, readers=self.widest)
-        self.permits = Permits(options.workers)
+        self.permits = Permits(min(options.workers, self.widest))
         self.splitting = Splitting()
         #: Bytes of a file that is downloaded into memory at most.
         self.max_in_memory = min(_MAX_IN_MEMORY, options.chunk_size - 1)
@@ -241,6 +254,18 @@ class Context:
             ClosedError: The threads were ended.
         """
         return await self._threads.run(call, *args, **kwargs)
+
+    async def run_when_files_close(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Do the same; where too many files are open, wait for some to be closed: what is received is kept."""
+        for left in reversed(range(MAX_WAITS)):
+            try:
+                await self._threads.run(call, *args, **kwargs)
+            except StorageError as error:
+                if not left or not is_out_of_files(error):
+                    raise
+            else:
+                return
+            await self.clock.sleep(WAIT_SECONDS)
 
     def take_writer(self) -> Writer:
         """Return a writer that no download uses."""

@@ -33,14 +33,17 @@ from arena_async.errors import DestinationBusyError, DiskFullError, StorageError
 from arena_async.options import MIB
 from arena_async.protocol.messages import printable
 from arena_async.transfer.filesystem import (
+    MAX_WAITS,
     NO_DIRECTORY,
     UNSUPPORTED,
+    WAIT_SECONDS,
     FileSystem,
     Handle,
     again,
     explained,
     explaining,
     hash_range,
+    is_out_of_files,
     kind_of,
     replace_file,
 )
@@ -103,8 +106,16 @@ class ParentCache(dict[str, Handle | None]):
     def __missing__(self, parent: str) -> Handle | None:
         if len(self) >= 64:  # Each is an open file.
             self.forget(next(iter(self)))
-        opened = self[parent] = self._directory.open_directory(parent, make=self._make)
-        return opened
+        for left in reversed(range(MAX_WAITS)):
+            try:
+                opened = self[parent] = self._directory.open_directory(parent, make=self._make)
+            except StorageError as error:
+                if not left or not is_out_of_files(error):
+                    raise
+                self._directory.sleep(WAIT_SECONDS)
+            else:
+                return opened
+        raise AssertionError
 
     def forget(self, parent: str) -> None:
         """Close a directory."""

@@ -31,6 +31,7 @@ from arena_async.errors import (
 )
 from arena_async.protocol.files import BodyHead, OpenedFile
 from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep, is_encoded, judge_head, validator_of
+from arena_async.protocol.text_content import document_in, is_document_type, may_be_document
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Progress, Started
@@ -38,7 +39,7 @@ from arena_async.transfer.jobs import DownloadAttempt, Job, Source
 from arena_async.transfer.models import Action
 from arena_async.transfer.multipart import Multipart, split
 from arena_async.transfer.partial_file import PartialFile, drop_partial
-from arena_async.transfer.verify import ContentVerifier, VerificationResult
+from arena_async.transfer.verify import ContentVerifier, VerificationResult, may_be_packed
 from arena_async.transfer.workers import Writer
 
 __all__ = ["attempt", "put_down"]
@@ -68,13 +69,12 @@ async def attempt(job: Job, source: Source) -> Pending:
     if first:
         job.action, job.looked = job.planned, job.clear
     if not first or not job.clear:
-        await context.run(_pick_up, job, context)
+        await context.run_when_files_close(_pick_up, job, context)
     content: bytes | None = None
     more = True
     while more:
         content, more = await _request(job, state, source)
     result: VerificationResult | None = None
-    verifier = job.verifier
     end = job.end if content is None else len(content)
     if job.total is not None and end < job.total and job.sound:
         del content  # The error keeps this frame.
@@ -86,7 +86,7 @@ async def attempt(job: Job, source: Source) -> Pending:
         result = await context.run(_verify, job, context)
         if result.problem is not None:
             raise result.problem
-    staged, job.partial, job.verifier = job.partial, None, None  # They belong to the committer now.
+    staged, verifier, job.partial, job.verifier = job.partial, job.verifier, None, None  # The committer has them now.
     return Pending(
         run=source.run,
         job=job,
@@ -97,6 +97,8 @@ async def attempt(job: Job, source: Source) -> Pending:
         content=content,
         partial=staged,
         result=result,
+        order=job.order,
+        several=job.several,
     )
 
 
@@ -125,7 +127,10 @@ async def _request(job: Job, state: DownloadAttempt, source: Source) -> tuple[by
         raise
     state.judge = opened.judge
     try:
-        step = await _handle_headers(job, state, opened.head, held, context)
+        step = await _handle_headers(job, state, opened, held, context)
+        if step.step is ResumeStep.RESTART_HERE or not held.offset:
+            # A digest of the list proves it anyway; a validator proves what is received after an interruption.
+            job.order = None if job.file.md5 or job.file.sha256 else opened.order
         if step.step is ResumeStep.COMPLETE:
             return None, False
         if held.offset == 0 and job.partial is None:
@@ -143,7 +148,7 @@ async def _request(job: Job, state: DownloadAttempt, source: Source) -> tuple[by
 
 
 async def _handle_headers(
-    job: Job, state: DownloadAttempt, head: BodyHead, held: PartialContent, context: Context
+    job: Job, state: DownloadAttempt, opened: OpenedFile, held: PartialContent, context: Context
 ) -> HeadDecision:
     """
     Decide about the response by its headers, and prepare the partial file.
@@ -153,12 +158,16 @@ async def _handle_headers(
         ContentError: It is not the content, or more than is allowed.
         IntegrityError: It cannot be joined to what was received before.
     """
-    gzipped = job.file.extension.lower().endswith(".gz")
-    step = judge_head(head, held, expected=job.file.size, gzipped=gzipped)
+    head = opened.head
+    step = judge_head(head, held, expected=job.file.size, gzipped=may_be_packed(job.file))
     if step.ranges_ignored:
         context.no_ranges.add(job.host)
     if step.step is ResumeStep.REFUSE:
         raise ContentError(f"{job.path}: the response is not the content: {step.reason}. Nothing was kept.")
+    if head.status == 200 and (
+        step.step is ResumeStep.CHANGED or (held.offset and is_document_type(head.content_type))
+    ):
+        await _check_document(job, opened)
     if step.step is ResumeStep.CHANGED:
         raise SourceChangedError(f"{job.path}: the file at the service is another one now: {step.reason}.")
     if step.step is ResumeStep.RESTART_PLAIN:
@@ -173,10 +182,28 @@ async def _handle_headers(
         job.verifier = _new_verifier(job, head, total, context)
         job.validator = validator_of(head)
         if not small:
-            await context.run(_begin, job, context)
+            await context.run_when_files_close(_begin, job, context)
     else:
         await context.run(_continue, job, head, total, held.offset, context)
     return step
+
+
+async def _check_document(job: Job, opened: OpenedFile) -> None:
+    """
+    Look at what came instead of the file before it is said that the file has changed.
+
+    Raises:
+        ContentError: It is a document of another server. What was received before stays.
+    """
+    if may_be_document(job.file.extension):
+        return
+    what = "a web page" if is_document_type(opened.head.content_type) else document_in(await opened.stream.read(1))
+    if what:
+        raise ContentError(
+            f"{job.path}: {what} came instead of the file: a sign-in or maintenance page, most likely. Look whether a"
+            " proxy or a login page answers for the service, and run again.",
+            page=True,
+        )
 
 
 async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, context: Context) -> bytes | None:
@@ -216,7 +243,7 @@ async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, c
     elif failure is None and ended:
         return content
     elif content or failure is None:
-        await context.run(_begin, job, context)
+        await context.run_when_files_close(_begin, job, context)
         await context.run(_take, job, content)
         job.bytes_written += len(content)
     if failure is not None:
@@ -371,7 +398,11 @@ def _verify(job: Job, context: Context) -> VerificationResult:
     staged, verifier = _parts_of(job)
     if context.options.durability != "off":
         staged.begin_sync()
-    return verifier.finish(staged.read)
+    result = verifier.finish(staged.read)
+    if isinstance(result.problem, ContentError):
+        staged.drop()  # A page in the place of a range leaves what was received before; here the page is in it.
+        job.partial = job.verifier = None
+    return result
 
 
 def _parts_of(job: Job) -> tuple[PartialFile, ContentVerifier]:
@@ -392,6 +423,9 @@ def _new_verifier(job: Job, head: BodyHead, total: int | None, context: Context)
         digest=context.options.digest,
         max_length=context.options.max_file_size,
         encoded=is_encoded(head),
+        listed=job.file.size is not None,
+        uploaded=job.file.uploaded,
+        content_type=head.content_type,
         clock=context.clock.monotonic,
     )
 

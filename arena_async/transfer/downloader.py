@@ -12,7 +12,8 @@ from arena_async.options import Clock, TransferOptions
 from arena_async.protocol.files import FileSet, UsesMetadataCache
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Observer
-from arena_async.transfer.jobs import Numbered
+from arena_async.transfer.jobs import Numbered, PagePlanner
+from arena_async.transfer.leases import RunLease
 from arena_async.transfer.models import Action, Outcome, Report
 from arena_async.transfer.scheduler import TransferRun
 from arena_async.transfer.workers import wait_to_end
@@ -185,6 +186,7 @@ class DirectoryOwner:
             owner=type(self).__name__,
         )
         self._streams: list[OutcomeStream] = []
+        self._leases: set[RunLease] = set()
         self._closing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -210,18 +212,21 @@ class DirectoryOwner:
         try:
             for stream in self._streams:
                 await stream.aclose()
+            for lease in list(self._leases):
+                await lease.aclose()
         finally:
             await self._context.aclose()
 
     def _stream(
-        self, files: FileSet, *, scope: str | None = None, dry: bool = False, ask_again: bool = False
+        self, files: FileSet, *, dry: bool = False, ask_again: bool = False, lease: RunLease | None = None
     ) -> OutcomeStream:
-        """Return a stream that ends with this object."""
+        """Return a stream that ends with this object. What a narrowed listing lacks must not look gone to others."""
         self._streams = [stream for stream in self._streams if not stream.closed]
         if self._remembers and isinstance(files, UsesMetadataCache):
             files = files.recalling(self._context)
-        run = TransferRun(files, self._context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
-        stream = OutcomeStream(run, self._context)
+        scope = f"{files.scope} (changes)" if files.narrowed else files.scope
+        planner = PagePlanner(self._context, scope, dry, ask_again, lease)
+        stream = OutcomeStream(TransferRun(files, self._context, planner), self._context)
         self._streams.append(stream)
         return stream
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import platform
 import shutil
 import stat
 import sys
@@ -24,20 +25,26 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
+    "MAX_WAITS",
     "NO_DIRECTORY",
     "NO_FOLLOW",
     "PLAIN_FLAGS",
     "UNSUPPORTED",
+    "WAIT_SECONDS",
     "FileSystem",
     "Handle",
     "again",
     "explained",
     "explaining",
     "hash_range",
+    "is_out_of_files",
     "kind_of",
+    "machine",
+    "max_open_files",
     "read_blocks",
     "read_small",
     "replace_file",
+    "start_of",
     "write_all",
 ]
 
@@ -60,6 +67,8 @@ _MAX_RECORD = 64 * KIB
 _BLOCK = 256 * KIB
 #: Calls that are interrupted again and again are given up after so many tries, and so is a file that others remove.
 _TRIES = 100
+#: How often, and for how many seconds, something waits for open files to be closed.
+MAX_WAITS, WAIT_SECONDS = 100, 0.1
 
 _FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
@@ -272,6 +281,57 @@ class FileSystem:
                 return True
             raise
         return True
+
+    def unlock(self, file: int) -> None:
+        """Unlock an open file, also for forked processes that have it open."""
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def machine() -> str:
+    """Return where the numbers of processes mean something: the host, its boot, and the namespace of the numbers."""
+    boot = namespace = ""
+    with contextlib.suppress(OSError):
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    return f"{platform.node()} {boot} {namespace}"
+
+
+def start_of(pid: int) -> str | None:
+    """Return when a process of this machine started, as the system counts; "" if unknown, None if it has ended."""
+    if os.name != "posix":
+        return ""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return None
+    except OSError:
+        pass  # That of another user.
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html - the name may have spaces and brackets
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return ""
+    return None if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def max_open_files() -> int:
+    """Return how many files this process may have open at a time; a large number where that has no limit."""
+    try:
+        import resource  # noqa: PLC0415 - Windows has none.
+    except ImportError:
+        return sys.maxsize
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def is_out_of_files(error: Exception) -> bool:
+    """Return whether too many files are open: some are closed in a moment, and the disk is all right."""
+    cause = error.__cause__ or error.__context__
+    return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def explained(error: OSError, place: object, doing: str, *, file: str | None = None) -> StorageError:

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import attrs
 
 from arena_async.protocol.filenames import duplicate_key
-from arena_async.protocol.files import FileSet, RemoteFile
+from arena_async.protocol.files import FileSet, RemoteFile, ResponseOrder
+from arena_async.transfer.commit import out_of_step
 from arena_async.transfer.context import Context, claim_tenant
+from arena_async.transfer.duplicates import Duplicates
+from arena_async.transfer.leases import RunLease, pause_after
 from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord, Outcome, as_error
 from arena_async.transfer.partial_file import PartialFile
-from arena_async.transfer.planner import Decision, Duplicates, PlannedRow, Tries, decide, host_of, new_row
+from arena_async.transfer.partial_files import finish_move
+from arena_async.transfer.planner import Decision, PlannedRow, Tries, decide, host_of, new_row
 from arena_async.transfer.verify import ContentVerifier
 
-__all__ = ["DownloadAttempt", "Job", "JobQueue", "Listing", "Numbered", "PagePlanner", "Source"]
+__all__ = ["DownloadAttempt", "HeldBack", "Job", "JobQueue", "Listing", "Numbered", "PagePlanner", "Source"]
 
 _NO_TRIES = Tries()
+#: Seconds after which outcomes that are held back are looked at again, at most.
+_MAX_PAUSE = 0.05
+
+_DOWNLOADS = frozenset({Action.FETCH, Action.RESUME, Action.REFRESH})
+
+#: No change is believed to be older.
+_EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
 
 
 @attrs.frozen
@@ -72,6 +83,7 @@ class Job:
         path: Its final path, below the root.
         planned: Fetch it, or refresh the local file.
         clear: Whether it was checked that no partial file exists, that a file can go there, and that it fits.
+        several: Whether the file of another row of its key, which is at its path, is to be moved aside.
     """
 
     number: int
@@ -80,6 +92,7 @@ class Job:
     path: str
     planned: Action
     clear: bool = False
+    several: bool = False
     action: Action = attrs.field(init=False, default=Action.FETCH)
     tries: Tries = attrs.field(init=False, default=_NO_TRIES)
     begun: bool = attrs.field(init=False, default=False)
@@ -92,6 +105,7 @@ class Job:
     partial: PartialFile | None = attrs.field(init=False, default=None)
     verifier: ContentVerifier | None = attrs.field(init=False, default=None)
     validator: str | None = attrs.field(init=False, default=None)
+    order: ResponseOrder | None = attrs.field(init=False, default=None)
     total: int | None = attrs.field(init=False, default=None)
     recovered: bool = attrs.field(init=False, default=False)
     split_from: int = attrs.field(init=False, default=0)
@@ -132,6 +146,55 @@ class Numbered:
 
     number: int
     outcome: Outcome
+
+
+@attrs.define(eq=False)
+class HeldBack:
+    """
+    Committed files whose outcome is held back until it is known that their content answered their own request.
+
+    Attributes:
+        rows: By connection: each job, its outcome, and its entry in the ledger.
+        count: Files.
+    """
+
+    rows: defaultdict[ResponseOrder, list[tuple[Job, Outcome, LedgerEntry]]] = attrs.field(
+        factory=lambda: defaultdict(list)
+    )
+    count: int = 0
+
+    async def settle(
+        self, context: Context, committing: int, *, at_once: bool
+    ) -> list[tuple[Job, Outcome, int] | tuple[Job, None, int]]:
+        """
+        Return the jobs that are known now, with outcome and size, or with None if the file is to be requested again.
+
+        Args:
+            context: The directory.
+            committing: Files whose commit will have an end; without any it waits a little if nothing is known.
+            at_once: Whether to count those as right of which nothing is known yet.
+        """
+        known: list[tuple[Job, Outcome, int] | tuple[Job, None, int]] = []
+        doubtful, wait = [], _MAX_PAUSE
+        for order in list(self.rows):
+            rest = order.check()
+            if rest is not None and not at_once:
+                wait = min(wait, rest)
+                continue
+            for job, outcome, entry in self.rows.pop(order):
+                self.count -= 1
+                if not order.broken:
+                    known.append((job, outcome, entry.size))
+                    continue
+                job.failure = out_of_step(job.path)
+                known.append((job, None, 0))
+                # No file has a time before 1970: should this run end here, the next one requests it.
+                doubtful.append(attrs.evolve(entry, state="complete", partial="", mtime_ns=-1))
+        if doubtful:
+            await context.run(context.ledger.write, doubtful)
+        if not (committing or known) and self.rows:
+            await context.clock.sleep(wait)
+        return known
 
 
 @attrs.define(eq=False)
@@ -260,16 +323,33 @@ class Listing:
 
 @attrs.define
 class PagePlanner:
-    """Plans a page at a time, on a thread: one query of the ledger, one batch of stats, pure decisions."""
+    """
+    Plans a page at a time, on a thread: one query of the ledger, one batch of stats, pure decisions.
+
+    Args:
+        context: The directory.
+        scope: The name of the query in the ledger.
+        dry: Whether files are only planned.
+        ask_again: Whether to request what the service rejected permanently the last time.
+        lease: Claims what is downloaded, where other runs may work on the directory; or None.
+
+    Attributes:
+        claimed: Rows that another run of the directory is downloading, to be planned again.
+    """
 
     context: Context
     scope: str
     dry: bool
     ask_again: bool
+    lease: RunLease | None = None
     generation: int = 0
-    duplicates: Duplicates = attrs.field(factory=Duplicates)
-    newest: datetime | None = None
-    claimed: set[tuple[str, str]] = attrs.field(factory=set)
+    duplicates: Duplicates = attrs.field(
+        default=attrs.Factory(lambda self: Duplicates(self.context.ledger.remembers), takes_self=True)
+    )
+    newest: dict[str, datetime] = attrs.field(factory=dict)
+    tenants: set[tuple[str, str]] = attrs.field(factory=set)
+    claimed: list[PlannedRow] = attrs.field(factory=list)
+    _looks: int = 0
 
     def plan(
         self, page: Sequence[RemoteFile], first: int, *, evicted: bool = False
@@ -287,8 +367,60 @@ class PagePlanner:
             ConfigurationError: The layout names a field that these files do not have.
             StorageError: The disk or the ledger failed.
         """
-        self._claim(page)
-        rows = self._settle(page, first, evicted=evicted)
+        self._take_directory(page)
+        return self._plan(self._settle(page, first, evicted=evicted))
+
+    def plan_held(self) -> list[tuple[PlannedRow, Decision, bool]]:
+        """Return the same for the rows that were to be decided on at the end of the listing."""
+        settled, aside = self.duplicates.settle_held()
+        return self._plan(self.duplicates.add_aside(settled, aside, self._note(aside)))
+
+    def promote(self) -> None:
+        """
+        Move the newest row of a key to the plain path, where the newer version that was there is not listed any more.
+
+        Raises:
+            StorageError: The disk or the ledger failed.
+        """
+        ledger, expected = self.context.ledger, self.duplicates.expected
+        for key, (change, name) in expected.items():
+            beside = duplicate_key(key, name)
+            known = ledger.look_up([key, beside])
+            old, new = known.get(key), known.get(beside)
+            if old is None or new is None or new.state == "skipped" or new.change != change:
+                continue
+            if self.context.directory.state_of(new.path) != FileState(size=new.size, mtime_ns=new.mtime_ns):
+                continue
+            moving = attrs.evolve(new, key=key, path=old.path, state="committing", partial=f"/{new.path}")
+            ledger.write([moving])
+            if finish_move(self.context.directory, moving, durable=self.context.options.durability != "off"):
+                ledger.write((), completed=[moving])
+                ledger.replace([(new, None)])
+
+    async def find_evicted(self, files: FileSet) -> list[RemoteFile]:
+        """Look older rows up whose newer ones came on a later page."""
+        evicted = self.duplicates.evicted
+        found = await files.find(list(evicted))
+        return [file for file in found if file.name in evicted.get(file.key, ())]
+
+    async def plan_claimed(self) -> list[tuple[PlannedRow, Decision, bool]]:
+        """Wait a while, and plan again what other runs had claimed: they have it now, or failed, or have ended."""
+        await self.context.clock.sleep(pause_after(self._looks))
+        self._looks += 1
+        rows, self.claimed = self.claimed, []
+        return await self.context.run(self._plan_again, rows)
+
+    def drop(self, key: str) -> None:
+        """Remove the claim of a file that is not downloaded by this run."""
+        if self.lease is not None:
+            self.lease.drop(key)
+
+    def _plan_again(self, rows: Sequence[PlannedRow]) -> list[tuple[PlannedRow, Decision, bool]]:
+        known = self.context.ledger.look_up([row.key for row in rows])
+        return self._plan([attrs.evolve(row, entry=known.get(row.key)) for row in rows])
+
+    def _plan(self, rows: Sequence[PlannedRow]) -> list[tuple[PlannedRow, Decision, bool]]:
+        """Decide about rows with their paths and keys, and claim what is to be downloaded."""
         look = [
             row.path
             for row in rows
@@ -309,17 +441,31 @@ class PagePlanner:
         ]
         if skipped and not self.dry:
             self.context.ledger.write(skipped)
-        return planned
+        return planned if self.lease is None else self._claim(planned, self.lease)
 
-    def _claim(self, page: Sequence[RemoteFile]) -> None:
-        """Take the directory for the tenants of a page, and note its newest change."""
+    def _claim(
+        self, planned: list[tuple[PlannedRow, Decision, bool]], lease: RunLease
+    ) -> list[tuple[PlannedRow, Decision, bool]]:
+        """Claim what is to be downloaded; what another run has claimed or committed since is set aside."""
+        wanted = {
+            row.key: row.entry for row, decision, _ in planned if decision.action in _DOWNLOADS and row.rejected is None
+        }
+        again = lease.claim(wanted) if wanted else ()
+        if not again:
+            return planned
+        self.claimed += [row for row, _, _ in planned if row.key in again]
+        return [one for one in planned if one[0].key not in again]
+
+    def _take_directory(self, page: Sequence[RemoteFile]) -> None:
+        """Take the directory for the tenants of a page, and note the newest change in each list."""
         for file in page:
             tenant = (file.service, file.tenant)
-            if tenant not in self.claimed:
+            if tenant not in self.tenants:
                 claim_tenant(self.context.directory, *tenant)
-                self.claimed.add(tenant)
-            if file.changed_at is not None and (self.newest is None or file.changed_at > self.newest):
-                self.newest = file.changed_at
+                self.tenants.add(tenant)
+            if file.listed_in and file.changed_at is not None and file.changed_at >= _EPOCH:
+                newest = self.newest.get(file.listed_in, _EPOCH)
+                self.newest[file.listed_in] = max(newest, file.changed_at)
 
     def _settle(self, page: Sequence[RemoteFile], first: int, *, evicted: bool) -> list[PlannedRow]:
         """Return the rows of a page with their paths and keys. Rows that only repeat another are left out."""
@@ -328,14 +474,12 @@ class PagePlanner:
         if evicted:
             rows = [row.as_duplicate() for row in rows]
         known = self._note(rows)
-        # What an earlier run may have moved aside for a newer row.
-        keys = [
-            duplicate_key(row.file.key, row.file.name)
-            for row, facts in zip(rows, known, strict=True)
-            if facts.entry is not None and facts.entry.name != row.file.name
-        ]
-        moved = self.context.ledger.look_up(keys) if keys else {}
-        settled, aside = self.duplicates.settle(rows, known, moved)
+        if not [one for one in known if one.entry is not None or one.earlier is not None or one.conflict is not None]:
+            return rows
+        settled, aside = self.duplicates.settle(rows, known)
+        if vacated := self.duplicates.vacated:
+            self.context.ledger.note_listed(self.scope, self.generation, vacated)
+            self.duplicates.vacated = []
         if not aside:
             return list(settled.values())
         return self.duplicates.add_aside(settled, aside, self._note(aside))

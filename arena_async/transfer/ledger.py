@@ -5,11 +5,14 @@ The ledger: what is known about each file of a directory, in SQLite, safe for se
 ::
 
     files       one row a key: state, path, size and time on disk, change mark, digests, vendor's name, partial
-    seen        which listing (scope, generation) last delivered which key
-    scopes      per scope, the last listing begun, the last listing that was complete, and the watermark
+    seen        per scope and key, the newest listing that had begun when a listing last delivered it; only grows
+    scopes      per scope, the last listing begun and the newest listing that was complete; both only grow
+    watermarks  per scope and list of it, the newest change that a clean run has seen; only grows
     listed      what the listings of this run delivered: name, change mark and target path (a temporary table)
-    jobs        per run definition of a service, the run that was started last for this directory
+    jobs        runs that an earlier version has started for this directory; no version since writes rows
     facts       cached metadata that cannot change at the service any more
+    leases      the runs that are going on here, each with its query and process
+    claims      the keys that they are downloading
 
     states      committing -> complete        (committing rows are resolved at the next start at the latest)
                 skipped                       the service will never deliver it: reason and time
@@ -30,7 +33,8 @@ from typing import Any, TypeVar, get_args
 import attrs
 
 from arena_async.errors import DiskFullError, StorageError
-from arena_async.protocol.filenames import fold
+from arena_async.protocol.filenames import duplicate_key, fold
+from arena_async.transfer import leases, ledger_schema
 from arena_async.transfer.ledger_schema import (
     LISTED,
     SCHEMA,
@@ -42,7 +46,18 @@ from arena_async.transfer.ledger_schema import (
     prepare,
 )
 from arena_async.transfer.local_files import create_private, set_aside
-from arena_async.transfer.models import PAGE, KnownRow, LedgerEntry, ListingRecord, Proof, RunState, StartedRun, State
+from arena_async.transfer.models import (
+    PAGE,
+    Action,
+    KnownRow,
+    LedgerEntry,
+    ListingRecord,
+    Outcome,
+    Proof,
+    RunState,
+    StartedRun,
+    State,
+)
 from arena_async.transfer.workers import Lock
 
 __all__ = ["Ledger"]
@@ -60,50 +75,24 @@ _values_of = attrgetter(*_FIELDS[:-1])
 
 _LOOK_UP = f"SELECT {_COLUMNS} FROM files WHERE key IN (%s)"
 
-_LISTED_BY_KEY = "SELECT key, name, change, path FROM listed WHERE scope = ? AND generation = ? AND key IN (%s)"
-
-_LISTED_BY_PATH = "SELECT folded, key FROM listed WHERE scope = ? AND generation = ? AND folded IN (%s)"
-
-_INSERT_LISTED = """
-INSERT INTO listed (scope, generation, key, name, change, path, folded) VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
-
-_UPSERT_SEEN = """
-INSERT INTO seen (scope, key, generation) VALUES ((SELECT id FROM scopes WHERE scope = ?), ?, ?)
-ON CONFLICT (scope, key) DO UPDATE SET generation = excluded.generation
-"""
-
 # The scopes are few and come first; nothing finds a key in all scopes at once.
 _MISSING = f"""
 SELECT {", ".join(f"f.{column}" for column in _FIELDS)}
-FROM seen s JOIN files f ON f.key = s.key
-WHERE s.scope = (SELECT id FROM scopes WHERE scope = :scope) AND s.key > :after AND s.generation < :generation
+FROM scopes c CROSS JOIN seen s ON s.scope = c.id CROSS JOIN files f ON f.key = s.key
+WHERE c.scope = :scope AND s.key > :after AND s.generation < c.ended
     AND f.state <> 'skipped' AND NOT EXISTS (
-        SELECT 1 FROM scopes c CROSS JOIN seen o ON o.scope = c.id AND o.key = s.key
-        WHERE c.id <> s.scope AND o.generation >= c.ended
+        SELECT 1 FROM scopes d CROSS JOIN seen o ON o.scope = d.id AND o.key = s.key
+        WHERE d.id <> c.id AND o.generation >= d.ended
     )
 ORDER BY s.key LIMIT :limit
 """
-
-_BEGIN_LISTING = """
-INSERT INTO scopes (scope, generation) VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET generation = generation + 1
-"""
-
-_FORGET_SEEN = """
-DELETE FROM seen WHERE scope = (SELECT id FROM scopes WHERE scope = ?) AND generation < ?
-    AND NOT EXISTS (SELECT 1 FROM files WHERE files.key = seen.key)
-"""
-
-_FORGET_LISTED = "DELETE FROM listed WHERE scope = ? AND generation <= ?"
-
-_SET_WATERMARK = """
-INSERT INTO scopes (scope, watermark) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET watermark = excluded.watermark
-"""
-
-_COMPLETE = "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND state = 'committing'"
+# The same key may be committed by another process meanwhile, from a partial file of its own.
+_COMPLETE = "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND partial = ? AND state = 'committing'"
 
 _VALUES = ", ".join(["packed(?)" if field == "sha256" else "?" for field in _FIELDS])
 _WRITE = f"INSERT OR REPLACE INTO files ({_COLUMNS}, path_hash) VALUES ({_VALUES}, ?)"
+
+_UNCLAIM = "DELETE FROM claims WHERE key = ?"
 
 _FREE_PATH = "DELETE FROM files WHERE path_hash = ? AND key <> ?"
 
@@ -217,7 +206,7 @@ class Ledger:
         query = f"SELECT {_COLUMNS} FROM files WHERE key > ? AND {which} ORDER BY key LIMIT ?"
         return list(_load_entries(self._query((query, (after, limit)))))
 
-    def write(self, entries: Sequence[LedgerEntry], *, completed: Sequence[str] = ()) -> None:
+    def write(self, entries: Sequence[LedgerEntry], *, completed: Sequence[LedgerEntry] = ()) -> None:
         """
         Write entries in one transaction.
 
@@ -225,26 +214,40 @@ class Ledger:
 
         Args:
             entries: Replace what was known about their keys.
-            completed: Keys of ``committing`` rows that have their final name now.
+            completed: ``committing`` rows that have their final name now; one that was written anew meanwhile stays.
         """
         if self.remembers and (entries or completed):
             self._run(_write, entries, completed)
+
+    def replace(self, rows: Sequence[tuple[LedgerEntry, LedgerEntry | None]]) -> None:
+        """Write the second entry of each pair, or forget the row (None), if its row is still the first one."""
+        self._run(_replace, rows)
+
+    def prune(self, entries: Sequence[LedgerEntry], remove: Callable[[LedgerEntry], Outcome]) -> list[Outcome]:
+        """
+        Remove files in one transaction, in which no other process can write a row.
+
+        Args:
+            entries: Their rows; of those that are other rows by now nothing is removed.
+            remove: Removes one file. Its row is forgotten where the outcome is a file that was removed.
+        """
+        return self._run(lambda db: _prune(db, _unchanged(db, entries), remove))
+
+    def prune_missing(self, scope: str, remove: Callable[[LedgerEntry], Outcome], *, after: str = "") -> list[Outcome]:
+        """Do the same with a page of what :meth:`missing` returns now."""
+        return self._run(lambda db: _prune(db, _missing(db, scope, after, PAGE), remove))
 
     def skip(self, key: str, reason: str, *, at: datetime, change: str = "", name: str = "") -> None:
         """Remember a permanent rejection; what is known about a file in the directory stays."""
         if self.remembers:
             self._query((_SKIP, (key, change, name, reason, _microseconds(at))))
 
-    def forget(self, keys: Sequence[str]) -> None:
-        """Remove the entries of some keys."""
-        self._run(lambda db: db.executemany("DELETE FROM files WHERE key = ?", [(key,) for key in keys]))
-
     # -- listings
 
     def begin_listing(self, scope: str) -> int:
         """Begin a listing of a scope and return its generation."""
         query = "SELECT generation FROM scopes WHERE scope = ?"
-        rows = self._query((_BEGIN_LISTING, (scope,)), (query, (scope,)))
+        rows = self._query((ledger_schema.BEGIN_LISTING, (scope,)), (query, (scope,)))
         return int(rows[0][0])
 
     def note_listed(self, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
@@ -252,51 +255,53 @@ class Ledger:
         # A listing cut off by a power loss starts over, and its end is synced together with all that came before.
         return self._run(_note_listed, scope, generation, rows, synced=False)
 
-    def missing(self, scope: str, generation: int, *, after: str = "", limit: int = PAGE) -> list[LedgerEntry]:
+    def missing(self, scope: str, *, after: str = "", limit: int = PAGE) -> list[LedgerEntry]:
         """
-        Return complete files of the scope that its listing of this generation did not deliver, by key.
+        Return complete files of the scope that its newest complete listing did not deliver, by key.
 
-        A file that the newest complete listing of another scope still delivers is not among them.
+        A file that was delivered by another listing after that one had begun is not among them, nor one that the newest
+        complete listing of another scope still delivers.
 
         Args:
             scope: The name of the query.
-            generation: What :meth:`begin_listing` returned.
             after: The last key of the page before.
             limit: Rows at most.
         """
-        values = {"scope": scope, "generation": generation, "after": after, "limit": limit}
-        return list(_load_entries(self._query((_MISSING, values))))
+        return self._run(_missing, scope, after, limit)
+
+    def count_known(self, scope: str) -> int:
+        """Return how many files are here that listings of a scope have ever delivered."""
+        return int(self._query((ledger_schema.COUNT_KNOWN, (scope,)))[0][0])
 
     def end_listing(self, scope: str, generation: int) -> None:
         """Note that a listing was complete, and remove rows that only served its own look-ups."""
-        forget_listed = (_FORGET_LISTED, (scope, generation))
+        forget_listed = (ledger_schema.FORGET_LISTED, (scope, generation))
         if self.remembers:
-            ended = ("UPDATE scopes SET ended = ? WHERE scope = ?", (generation, scope))
-            self._query(forget_listed, ended, (_FORGET_SEEN, (scope, generation)))
+            forget_seen = (ledger_schema.FORGET_SEEN, {"scope": scope, "generation": generation})
+            self._query(forget_listed, forget_seen, (ledger_schema.END_LISTING, (generation, scope)))
         else:
             self._query(forget_listed, ("DELETE FROM seen", ()))
 
-    def watermark(self, scope: str) -> datetime | None:
-        """Return the newest change that a clean run of a scope has seen (aware), or None."""
-        rows = self._query(("SELECT watermark FROM scopes WHERE scope = ?", (scope,)))
-        return _load_time(rows[0][0]) if rows else None
+    def watermarks(self, scope: str) -> dict[str, datetime]:
+        """Return the newest change (aware) that a clean run has seen in each list of a scope."""
+        rows = self._query(("SELECT list, at FROM watermarks WHERE scope = ?", (scope,)))
+        return {decoded(name): at for name, value in rows if (at := _load_time(value)) is not None}
 
-    def set_watermark(self, scope: str, value: datetime | None) -> None:
-        """Write the newest change that a clean run of a scope has seen."""
-        self._query((_SET_WATERMARK, (scope, _dump_time(value))))
+    def set_watermarks(self, scope: str, newest: Mapping[str, datetime]) -> None:
+        """Write the newest change that a clean run has seen in each list of a scope; an older one changes nothing."""
+        rows = [(scope, name, _microseconds(at)) for name, at in newest.items()]
+        self._run(lambda db: db.executemany(ledger_schema.SET_WATERMARK, rows))
 
     # -- runs of the service, cached metadata
 
     def started_run(self, key: str) -> StartedRun | None:
-        """Return what is known about a run that was started, or None."""
+        """Return what an earlier version has noted about a run that was started, or None."""
         rows = self._query(("SELECT key, state, run, began, took FROM jobs WHERE key = ?", (key,)))
         return _load_run(rows[0]) if rows else None
 
-    def write_started_run(self, run: StartedRun) -> None:
-        """Write what is known about a run now; it is on the disk when this returns."""
-        row = (run.key, run.state, run.run, _dump_time(run.began), run.took)
-        statement = "INSERT OR REPLACE INTO jobs (key, state, run, began, took) VALUES (?, ?, ?, ?, ?)"
-        self._query((statement, row))
+    def forget_started_run(self, key: str) -> None:
+        """Remove what is known about a run."""
+        self._query(("DELETE FROM jobs WHERE key = ?", (key,)))
 
     def facts(self, keys: Sequence[str]) -> dict[str, str]:
         """Return cached metadata by key; unknown keys are missing."""
@@ -306,6 +311,28 @@ class Ledger:
         """Write cached metadata, in one transaction."""
         statement = "INSERT OR REPLACE INTO facts (key, fact) VALUES (?, ?)"
         self._run(lambda db: db.executemany(statement, list(facts.items())))
+
+    # -- runs of this directory; what a power failure loses of them ends with their processes
+
+    def other_leases(self, *, but: str) -> list[leases.Lease]:
+        """Return the leases of all runs but one."""
+        return self._run(leases.select, but, synced=False)
+
+    def take_lease(self, lease: leases.Lease, ended: Sequence[leases.Lease]) -> list[leases.Lease]:
+        """Remove leases that have ended, write one if no other run has the same query, and return all others."""
+        return self._run(leases.take, lease, ended, synced=False)
+
+    def renew_lease(self, lease: leases.Lease, dropped: Sequence[str]) -> None:
+        """Count a lease on, and remove its claims of some keys."""
+        self._run(leases.renew, lease, dropped, synced=False)
+
+    def end_leases(self, ended: Sequence[leases.Lease]) -> None:
+        """Remove leases with their claims, but those of other runs that have counted on since they were read."""
+        self._run(leases.end, ended, synced=False)
+
+    def claim(self, run: str, keys: Sequence[str]) -> tuple[set[str], dict[str, LedgerEntry]]:
+        """Claim keys for a run; return those that other runs have claimed, and what is known about all of them."""
+        return self._run(lambda db: (leases.claim(db, run, keys), _look_up(db, keys)), synced=False)
 
     # -- transactions
 
@@ -419,29 +446,69 @@ def _look_up(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, LedgerEnt
     return {entry.key: entry for entry in _load_entries(_select(db, _LOOK_UP, keys))}
 
 
-def _write(db: sqlite3.Connection, entries: Sequence[LedgerEntry], completed: Sequence[str]) -> None:
+def _write(db: sqlite3.Connection, entries: Sequence[LedgerEntry], completed: Sequence[LedgerEntry]) -> None:
     rows = [(*_values_of(entry), _microseconds(entry.at), path_hash(fold(entry.path))) for entry in entries]
-    db.executemany(_COMPLETE, [(key,) for key in completed])
+    db.executemany(_COMPLETE, [(entry.key, entry.partial) for entry in completed])
+    db.executemany(_UNCLAIM, [(entry.key,) for entry in completed])
     db.executemany(_FREE_PATH, [(row[-1], row[0]) for row in rows if row[-1] is not None])
     db.executemany(_WRITE, rows)
+
+
+def _unchanged(db: sqlite3.Connection, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+    known = _look_up(db, [entry.key for entry in entries])
+    return [entry for entry in entries if known.get(entry.key) == entry]
+
+
+def _forget(db: sqlite3.Connection, keys: Iterable[str]) -> None:
+    db.executemany("DELETE FROM files WHERE key = ?", [(key,) for key in keys])
+
+
+def _replace(db: sqlite3.Connection, rows: Sequence[tuple[LedgerEntry, LedgerEntry | None]]) -> None:
+    same = {entry.key for entry in _unchanged(db, [old for old, _ in rows])}
+    _forget(db, [old.key for old, new in rows if new is None and old.key in same])
+    _write(db, [new for old, new in rows if new is not None and old.key in same], ())
+
+
+def _missing(db: sqlite3.Connection, scope: str, after: str, limit: int) -> list[LedgerEntry]:
+    return list(_load_entries(db.execute(_MISSING, {"scope": scope, "after": after, "limit": limit})))
+
+
+def _prune(
+    db: sqlite3.Connection, entries: Iterable[LedgerEntry], remove: Callable[[LedgerEntry], Outcome]
+) -> list[Outcome]:
+    outcomes = [remove(entry) for entry in entries]
+    _forget(db, [one.file.key for one in outcomes if one.action is Action.PRUNE and one.error is None])
+    return outcomes
+
+
+def _has_several(db: sqlite3.Connection, key: str) -> bool:
+    return bool(
+        db.execute(ledger_schema.HAS_SEVERAL, (f"{key}~", f"{key}~g", len(duplicate_key(key, "")))).fetchone()[0]
+    )
 
 
 def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
     entries = _look_up(db, [row.key for row in rows])
     folded = [fold(row.path) for row in rows]
     # What this listing has delivered so far: the first row of each key, and the key of each path.
-    found = _select(db, _LISTED_BY_KEY, [row.key for row in rows], scope, generation)
+    found = _select(db, ledger_schema.LISTED_BY_KEY, [row.key for row in rows], scope, generation)
     earlier = {record.key: record for record in (ListingRecord(*map(decoded, row)) for row in found)}
-    found = _select(db, _LISTED_BY_PATH, [path for path in folded if path], scope, generation)
+    found = _select(db, ledger_schema.LISTED_BY_PATH, [path for path in folded if path], scope, generation)
     owners = {decoded(path): decoded(key) for path, key in found}
     fresh, known = [], []
     for row, path in zip(rows, folded, strict=True):
         owner = owners.get(path) if path else None
-        known.append(KnownRow(entries.get(row.key), earlier.get(row.key), owner if owner != row.key else None))
+        entry = entries.get(row.key)
+        several = entry is not None and entry.name != row.name and _has_several(db, row.key)
+        known.append(KnownRow(entry, earlier.get(row.key), owner if owner != row.key else None, several))
         if row.key not in earlier:
             earlier[row.key] = row
             fresh.append((scope, generation, row.key, row.name, row.change, row.path, path))
             owners.setdefault(path, row.key)
-    db.executemany(_INSERT_LISTED, fresh)
-    db.executemany(_UPSERT_SEEN, [(scope, row[2], generation) for row in fresh])
+    db.executemany(ledger_schema.INSERT_LISTED, fresh)
+    # What is delivered now is there for every listing that has begun by now: an older one lowers no newer number.
+    of_scope = db.execute(ledger_schema.SCOPE, (scope,)).fetchone()
+    if of_scope is None:
+        of_scope = db.execute(ledger_schema.NEW_SCOPE, (scope, generation)).lastrowid, generation
+    db.executemany(ledger_schema.UPSERT_SEEN, [(of_scope[0], row[2], of_scope[1]) for row in fresh])
     return known

@@ -1,4 +1,4 @@
-"""The tables of the ledger: their layout, migrations, and connections that take any text a service may send."""
+"""The tables of the ledger: layout, migrations, statements about listings, connections that take any text."""
 
 from __future__ import annotations
 
@@ -11,10 +11,32 @@ from typing import Any
 
 from arena_async.errors import StorageError
 
-__all__ = ["LISTED", "SCHEMA", "LedgerConnection", "decoded", "error_code", "is_damage", "path_hash", "prepare"]
+__all__ = [
+    "BEGIN_LISTING",
+    "COUNT_KNOWN",
+    "END_LISTING",
+    "FORGET_LISTED",
+    "FORGET_SEEN",
+    "HAS_SEVERAL",
+    "INSERT_LISTED",
+    "LISTED",
+    "LISTED_BY_KEY",
+    "LISTED_BY_PATH",
+    "NEW_SCOPE",
+    "SCHEMA",
+    "SCOPE",
+    "SET_WATERMARK",
+    "UPSERT_SEEN",
+    "LedgerConnection",
+    "decoded",
+    "error_code",
+    "is_damage",
+    "path_hash",
+    "prepare",
+]
 
 #: The layout of the tables; a ledger of a later layout is not touched.
-_VERSION = 4
+_VERSION = 5
 
 _JOBS = """
 CREATE TABLE jobs (
@@ -46,6 +68,21 @@ CREATE TABLE seen (
 ) WITHOUT ROWID;
 """
 
+_LEASES = """
+CREATE TABLE leases (
+    id TEXT PRIMARY KEY, scope TEXT NOT NULL, machine TEXT NOT NULL, pid INTEGER NOT NULL, start TEXT NOT NULL,
+    beats INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE claims (key TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+# A watermark belongs to one list that is walked. That of a whole scope, in `scopes`, is not read any more.
+_WATERMARKS = """
+CREATE TABLE watermarks (
+    scope TEXT NOT NULL, list TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (scope, list)
+) WITHOUT ROWID;
+"""
+
 #: What the listings of this connection delivered; no later one asks for it, so it goes with the connection.
 LISTED = """
 CREATE TEMP TABLE listed (
@@ -74,9 +111,57 @@ DROP TABLE old_seen;
 """  # noqa: S608 - nothing but our own statements
 
 #: What leads from each earlier layout to the next one.
-_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER}
+_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER, 4: f"{_LEASES}{_WATERMARKS}"}
 
-SCHEMA = f"{_JOBS}{_FACTS}{_FILES}"
+SCHEMA = f"{_JOBS}{_FACTS}{_FILES}{_LEASES}{_WATERMARKS}"
+
+
+# ---- statements about listings
+
+LISTED_BY_KEY = "SELECT key, name, change, path FROM listed WHERE scope = ? AND generation = ? AND key IN (%s)"
+
+LISTED_BY_PATH = "SELECT folded, key FROM listed WHERE scope = ? AND generation = ? AND folded IN (%s)"
+
+INSERT_LISTED = """
+INSERT INTO listed (scope, generation, key, name, change, path, folded) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+
+SCOPE = "SELECT id, generation FROM scopes WHERE scope = ?"
+
+NEW_SCOPE = "INSERT INTO scopes (scope, generation) VALUES (?, ?)"
+
+UPSERT_SEEN = """
+INSERT INTO seen (scope, key, generation) VALUES (?, ?, ?)
+ON CONFLICT (scope, key) DO UPDATE SET generation = max(generation, excluded.generation)
+"""
+
+COUNT_KNOWN = """
+SELECT count(*) FROM scopes c CROSS JOIN seen s ON s.scope = c.id CROSS JOIN files f ON f.key = s.key
+WHERE c.scope = ? AND f.state <> 'skipped'
+"""
+
+BEGIN_LISTING = """
+INSERT INTO scopes (scope, generation) VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET generation = generation + 1
+"""
+
+# What an earlier listing noted may be on its way to the disk still, so it is forgotten one listing later.
+FORGET_SEEN = """
+DELETE FROM seen WHERE scope = (SELECT id FROM scopes WHERE scope = :scope)
+    AND generation < (SELECT min(ended, :generation) FROM scopes WHERE scope = :scope)
+    AND NOT EXISTS (SELECT 1 FROM files WHERE files.key = seen.key)
+"""
+
+END_LISTING = "UPDATE scopes SET ended = max(ended, ?) WHERE scope = ?"
+
+FORGET_LISTED = "DELETE FROM listed WHERE scope = ? AND generation <= ?"
+
+SET_WATERMARK = """
+INSERT INTO watermarks (scope, list, at) VALUES (?, ?, ?)
+ON CONFLICT (scope, list) DO UPDATE SET at = max(at, excluded.at)
+"""
+
+# The keys of its other rows have a mark behind it, which begins with a tilde.
+HAS_SEVERAL = "SELECT EXISTS (SELECT 1 FROM files WHERE key > ? AND key < ? AND length(key) = ?)"
 
 
 def path_hash(folded: str) -> int | None:

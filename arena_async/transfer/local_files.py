@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from arena_async.errors import ConfigurationError, DestinationBusyError, SourceChangedError, StorageError
 from arena_async.options import KIB, MIB
@@ -25,6 +25,7 @@ from arena_async.protocol.messages import printable
 from arena_async.transfer.filesystem import (
     NO_FOLLOW,
     PLAIN_FLAGS,
+    UNSUPPORTED,
     FileSystem,
     Handle,
     again,
@@ -45,8 +46,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("arena_async")
 
-#: Bytes of a private file, at the most.
-_MAX_BYTES = 64 * KIB
+#: Bytes of a private file, at the most; of a durable one, whose rows may have to stay for years.
+_MAX_BYTES, _MAX_DURABLE_BYTES = 64 * KIB, MIB
 #: How long its lock is waited for: it is held for milliseconds.
 _LOCK_TRIES, _LOCK_PAUSE = 200, 0.025
 #: Seconds after which no process can still be writing a new one.
@@ -113,16 +114,25 @@ class PrivateFile:
     Args:
         path: Where it lies. The directory is made when it is missing, and must be closed to other users: no other user
             may be able to read its names or to put another file in the place of this one.
+        durable: Whether what is written is on the disk when :meth:`change` returns, and what is there and cannot be
+            trusted is an error.
         files: The calls to the system.
         sleep: Waits for so many seconds.
     """
 
     def __init__(
-        self, path: Path, *, files: FileSystem | None = None, sleep: Callable[[float], object] = time.sleep
+        self,
+        path: Path,
+        *,
+        durable: bool = False,
+        files: FileSystem | None = None,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.path = path
+        self._durable, self._max_bytes = durable, _MAX_DURABLE_BYTES if durable else _MAX_BYTES
         self._files = files or FileSystem()
         self._sleep = sleep
+        self._held: tuple[int, int] | None = None
 
     def change(self, make: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
         """
@@ -168,14 +178,63 @@ class PrivateFile:
                 )
         return directory
 
+    def hold(self) -> bool | None:
+        """
+        Take a lock that is held until :meth:`let_go`, or until this process ends, without waiting.
+
+        Returns:
+            Whether it was taken or is held already; None where files cannot be locked: there everyone is granted a
+            lock, also a second one of this process.
+
+        Raises:
+            ConfigurationError: The folder is open to others.
+            StorageError: The disk failed.
+        """
+        if self._held is not None:
+            return True
+        directory = self._directory()
+        opened: list[int] = []
+        try:
+            with explaining(self.path, "locked"):
+                opened += [self._open_lock(directory, "held") for _ in range(2)]
+                with contextlib.suppress(OSError):
+                    if not again(self._files.lock, opened[0]):
+                        return False
+                    if not again(self._files.lock, opened[1]):
+                        self._held = opened.pop(0), os.getpid()
+                        return True
+            return None
+        finally:
+            for file in opened:
+                self._files.close(file)
+            self._files.close(directory)
+
+    def let_go(self) -> None:
+        """Release the lock of :meth:`hold`, if it is held."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        file, process = held
+        if process == os.getpid():  # Not in a fork, which would unlock it for this process as well.
+            self._files.unlock(file)
+        self._files.close(file)
+
+    def __del__(self) -> None:
+        """Release the lock where its owner was abandoned: other processes wait for it."""
+        self.let_go()
+
+    def _open_lock(self, directory: Handle, kind: str) -> int:
+        """Open a file to lock, which is made where it is missing. Raises ``OSError``."""
+        name = f"{self.path.name}.{kind}"
+        with contextlib.suppress(FileExistsError):
+            self._files.close(again(self._files.create, directory, name, 0o600))
+        return again(self._files.open_file, directory, name, writable=True)
+
     @contextlib.contextmanager
     def _locked(self, directory: Handle) -> Iterator[None]:
         """Hold the lock, which is a file of its own: the other one is replaced while it is held."""
-        name = f"{self.path.name}.lock"
         with explaining(self.path, "locked"):
-            with contextlib.suppress(FileExistsError):
-                self._files.close(again(self._files.create, directory, name, 0o600))
-            file = again(self._files.open_file, directory, name, writable=True)
+            file = self._open_lock(directory, "lock")
         try:
             with explaining(self.path, "locked"):
                 for _ in range(_LOCK_TRIES):
@@ -189,6 +248,7 @@ class PrivateFile:
                     )
             yield
         finally:
+            self._files.unlock(file)
             self._files.close(file)
 
     def _read(self, directory: Handle) -> bytes | None:
@@ -200,23 +260,41 @@ class PrivateFile:
                 return None
             try:
                 seen = self._files.look_open(file)
-                trusted = stat.S_ISREG(seen.st_mode) and seen.st_size <= _MAX_BYTES
+                trusted = stat.S_ISREG(seen.st_mode) and seen.st_size <= self._max_bytes
                 if os.name == "posix":
                     trusted = trusted and seen.st_uid == os.geteuid() and not stat.S_IMODE(seen.st_mode) & 0o077
                 if trusted:
-                    return again(self._files.read, file, _MAX_BYTES, 0)
+                    return again(self._files.read, file, self._max_bytes, 0)
             finally:
                 self._files.close(file)
-        log.warning("%s: it is no private file of ours; what it says is not believed.", self.path)
+        problem = f"{printable(str(self.path))}: it is no private file of ours; what it says is not believed."
+        if self._durable:
+            raise StorageError(f"{problem} Look at what it says, and move it away.")
+        log.warning("%s", problem)
         return None
 
     def _replace(self, directory: Handle, content: bytes) -> None:
         """Write a new file and rename it. Raises ``OSError``."""
-        prefix = f"{self.path.name}."
+        prefix, name = f"{self.path.name}.", self.path.name
         replace_file(
-            self._files, directory, self.path.name, content, draw_name=lambda: f"{prefix}{secrets.token_hex(8)}"
+            self._files,
+            directory,
+            name,
+            content,
+            draw_name=lambda: f"{prefix}{secrets.token_hex(8)}",
+            sync=lambda file: self._sync(self._files.sync, file),
         )
+        self._sync(self._files.sync_directory, directory)
         self._sweep(directory, self._files.look(directory, self.path.name).st_mtime)
+
+    def _sync(self, call: Callable[[Any], None], opened: Handle) -> None:
+        """Force what was written to the disk, where that is wanted and the disk can."""
+        try:
+            if self._durable:
+                again(call, opened)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
 
     def _sweep(self, directory: Handle, now: float) -> None:
         """Remove what killed writers left. A writer holds the lock, and this process has it."""

@@ -7,26 +7,33 @@ A directory that is kept equal to what a service lists, with a memory of what is
                 │
                 └──▶ what was known and is no longer listed: gone, reported, kept; removed only on request
 
-    watermark:  when a clean run ends, the newest change it saw; the next listing starts there, less an overlap, where
-                the service can filter, and where everything in the ledger is on the disk as it was recorded
+    watermark:  when a clean run ends, the newest change it saw in each list; the next walk of that list starts there,
+                less an overlap, where the service can filter, and where everything in the ledger is on the disk as it
+                was recorded; a list that was never walked is walked whole
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
 
 import attrs
 
-from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundError
+from arena_async.errors import ArenaAsyncError, ConfigurationError, ListingError, NotFoundError, StorageError
+from arena_async.options import Clock, TransferOptions
 from arena_async.protocol.filenames import duplicate_key, key_of_file
-from arena_async.protocol.files import FileSet, RemoteFile
+from arena_async.protocol.files import FileSet, KnowsExpired, RemoteFile
 from arena_async.protocol.messages import printable
 from arena_async.transfer.context import Context, claim_tenant
 from arena_async.transfer.directory import digest, discard
 from arena_async.transfer.downloader import DirectoryOwner, report_on
-from arena_async.transfer.events import Finished
+from arena_async.transfer.events import Finished, Observer
+from arena_async.transfer.leases import IfRunning, RunLease
 from arena_async.transfer.models import (
     PAGE,
     Action,
@@ -39,13 +46,18 @@ from arena_async.transfer.models import (
     as_error,
     can_restore,
 )
-from arena_async.transfer.union import LOOK_UP_BATCH, PlannedSet
+from arena_async.transfer.planner import is_too_many_gone
+from arena_async.transfer.union import PlannedSet
 
 __all__ = ["Mirror", "Verification", "Verified"]
 
 #: How far before the watermark a listing starts: services stamp changes before they show them, and clocks differ.
 OVERLAP = timedelta(hours=1)
 
+log = logging.getLogger("arena_async")
+
+#: Whether to remove what is gone; ``"force"`` also where that is much of what is here.
+Prune = bool | Literal["force"]
 
 _GONE = "it is no longer listed"
 
@@ -104,6 +116,8 @@ class Mirror(DirectoryOwner):
         to: The directory; it is made when it is missing. It belongs to one tenant of each service.
         options: How files are downloaded.
         observer: Called with each event; a plain function or a coroutine function. It cannot harm a transfer.
+        if_running: What a sync does while another run of the same query works on the directory, in this process or
+            another: ``"wait"`` until it has ended and begin then, or ``"fail"``.
         clock: Time and randomness, for tests.
 
     Raises:
@@ -111,6 +125,20 @@ class Mirror(DirectoryOwner):
     """
 
     _remembers = True
+
+    def __init__(
+        self,
+        to: str | os.PathLike[str],
+        *,
+        options: TransferOptions | None = None,
+        observer: Observer | None = None,
+        if_running: IfRunning = "wait",
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(to, options=options, observer=observer, clock=clock)
+        if if_running not in get_args(IfRunning):
+            raise ConfigurationError(f"Mirror.if_running is {if_running!r}; it takes wait or fail.")
+        self._if_running = if_running
 
     async def plan(self, files: FileSet, *, ask_again: bool = False) -> Plan:
         """
@@ -132,8 +160,8 @@ class Mirror(DirectoryOwner):
             run = stream.run
             whole = run.listing.whole and not files.narrowed
             if whole and run.listing.count:
-                async for page in _pages(context, context.ledger.missing, files.scope, run.planner.generation):
-                    rows += map(_planned_gone, page)
+                async for page in _pages(context, context.ledger.missing, files.scope):
+                    rows += map(_planned_gone, _not_expired(files, page))
         rows.sort(key=lambda row: (row.path, row.key))
         return Plan(
             scope=files.scope,
@@ -147,22 +175,28 @@ class Mirror(DirectoryOwner):
         )
 
     async def sync(
-        self, files: FileSet, *, plan: Plan | None = None, prune: bool = False, ask_again: bool = False
+        self, files: FileSet, *, plan: Plan | None = None, prune: Prune = False, ask_again: bool = False
     ) -> Report:
         """
         Make the directory equal to the set: download what is missing or changed, keep the rest.
+
+        One run of a query works on a directory at a time; another one waits for it, or fails where ``if_running`` says
+        so. A file that a run of another query is downloading is not requested as well, but decided again after it.
 
         What is known here and no longer listed is reported as gone and stays, unless ``prune`` is set.
 
         Args:
             files: What to download.
             plan: What :meth:`plan` returned for the same set: only its files are looked up again and downloaded.
-            prune: Remove what is gone. Only with a whole listing that is not empty.
+            prune: Remove what is gone. Only with a whole listing that is not empty. Where more than 10 files and more
+                than a fifth of those known of the set are gone, nothing is removed, and the report says so as its
+                error; ``"force"`` removes them.
             ask_again: Request again what the service rejected permanently the last time.
 
         Raises:
             ConfigurationError: ``prune`` with a set that is narrowed or empty, or a plan of another set.
-            DestinationBusyError: The directory belongs to another tenant of this service.
+            DestinationBusyError: The directory belongs to another tenant of this service, or another run of the query
+                works on it and ``if_running`` is ``"fail"``.
             ArenaAsyncError: The listing failed, so that it is not known what is missing. Everything that was listed
                 before was downloaded first.
             ClosedError: It was closed before, or is used from another event loop or after a fork.
@@ -178,26 +212,31 @@ class Mirror(DirectoryOwner):
             )
         context, before = self._context, files.requests_sent
         await context.open()
-        if plan is not None:
-            report = await self._sync_plan(files, plan, prune=prune, ask_again=ask_again)
-        else:
-            report = await self._sync_all(files, prune=prune, ask_again=ask_again)
+        lease = RunLease.of(context, files.scope)
+        self._leases.add(lease)
+        try:
+            await lease.take(self._if_running)
+            sync = partial(self._sync_plan, plan=plan) if plan is not None else self._sync_all
+            report = await sync(files, lease, prune=prune, ask_again=ask_again)
+        finally:
+            self._leases.discard(lease)
+            await lease.aclose()
         if context.emitter.active:
             await context.emitter.drain()
         return attrs.evolve(report, requests=files.requests_sent - before)
 
-    async def _sync_all(self, files: FileSet, *, prune: bool, ask_again: bool) -> Report:
+    async def _sync_all(self, files: FileSet, lease: RunLease, *, prune: Prune, ask_again: bool) -> Report:
         """List, download, and report what is gone."""
         context, scope = self._context, files.scope
         started = context.clock.now()
-        watermark = None if prune or ask_again else await context.run(context.ledger.watermark, scope)
-        if watermark is not None and not await _is_untouched(context):
+        watermarks = {} if prune or ask_again else await context.run(context.ledger.watermarks, scope)
+        if watermarks and not await _is_untouched(context):
             # A listing that starts later would not deliver what was removed or damaged here.
-            watermark = None
-        listed = files.since(watermark - OVERLAP) if watermark is not None else files
-        # A listing that starts at a watermark is noted apart: what it lacks must not look gone to other queries.
-        noted = scope if listed is files else f"{scope} (changes)"
-        stream = self._stream(listed, scope=noted, ask_again=ask_again)
+            watermarks = {}
+        listed = files
+        if watermarks:
+            listed = files.since({name: newest - OVERLAP for name, newest in watermarks.items()})
+        stream = self._stream(listed, ask_again=ask_again, lease=lease)
         report, run = await report_on(stream, listed), stream.run
         whole = run.listing.whole and report.error is None
         if whole and not listed.narrowed:
@@ -207,33 +246,87 @@ class Mirror(DirectoryOwner):
                     "removed; remove the folder by hand if that is meant."
                 )
             if run.listing.count:
-                gone = _pages(context, context.ledger.missing, scope, run.planner.generation)
-                report = await _with_gone(context, report, gone, prune=prune)
-        newest = run.planner.newest
-        clean = whole and not report.failures and not report.not_started
-        if clean and newest is not None and listed.since(started) is not listed:
-            newest = min(newest, started)
-            await context.run(context.ledger.set_watermark, scope, max(newest, watermark or newest))
+                report = await self._with_missing(report, listed, prune=prune)
+        if whole and not report.failures and not report.not_started:
+            # What was refused by this service and may be had another time has to be listed again.
+            refused = {row.file.listed_in for row in report.outcomes if row.action is Action.SKIP and not row.file.skip}
+            newest = {name: min(at, started) for name, at in run.planner.newest.items() if name not in refused}
+            await context.run(context.ledger.set_watermarks, scope, newest)
         return report
 
-    async def _sync_plan(self, files: FileSet, plan: Plan, *, prune: bool, ask_again: bool) -> Report:
+    async def _sync_plan(self, files: FileSet, lease: RunLease, *, plan: Plan, prune: Prune, ask_again: bool) -> Report:
         """Look the files of a plan up again and download them, and nothing else."""
         context, planned = self._context, PlannedSet(files, plan)
-        report = await report_on(self._stream(planned, ask_again=ask_again), planned)
+        report = await report_on(self._stream(planned, ask_again=ask_again, lease=lease), planned)
         if report.error is not None:
             return report
-        lost = [_lost(row, context.root) for row in planned.lost]
-        for outcome in lost:
-            context.emitter.emit(Finished(outcome=outcome))
-        report = attrs.evolve(report, outcomes=(*report.outcomes, *lost))
+        report = await self._with(report, [_lost(row, context.root) for row in planned.lost])
         keys = [file.key for file in plan.files if file.action in (Action.GONE, Action.PRUNE)]
-        return await _with_gone(context, report, _gone_of_plan(context, files, keys, prune=prune), prune=prune)
+        known = await context.run(context.ledger.look_up, keys)
+        gone = [entry for entry in known.values() if entry.state != "skipped"]
+        if not prune or not gone:
+            return await self._with(report, [_gone_outcome(entry, context.root) for entry in gone])
+        removed: list[Outcome] = []
+        try:
+            await self._check_share(files, len(gone), prune=prune)
+            # All at once: a set takes the fewest requests for many.
+            rows = await files.find(list(dict.fromkeys(key_of_file(entry.key) for entry in gone)))
+            listed = {row.key for row in rows} | {duplicate_key(row.key, row.name) for row in rows}
+            gone = _not_expired(files, [entry for entry in gone if entry.key not in listed])
+            for at in range(0, len(gone), PAGE):
+                removed += await context.run(context.ledger.prune, gone[at : at + PAGE], partial(_discard, context))
+        except ArenaAsyncError as error:
+            report = attrs.evolve(report, error=error)
+        return await self._with(report, removed)
+
+    async def _with_missing(self, report: Report, files: FileSet, *, prune: Prune) -> Report:
+        """Return the report of a whole listing with what is gone, which is removed on request, page by page."""
+        context, scope = self._context, files.scope
+        missing, gone = partial(_pages, context, context.ledger.missing, scope), list[Outcome]()
+        if not prune:
+            async for page in missing():
+                gone += [_gone_outcome(entry, context.root) for entry in _not_expired(files, page)]
+            return await self._with(report, gone)
+        try:
+            count = sum([len(_not_expired(files, page)) async for page in missing()])
+            await self._check_share(files, count, prune=prune)
+            remove, after = partial(_discard, context, files=files), ""
+            while done := await context.run(context.ledger.prune_missing, scope, remove, after=after):
+                after = done[-1].file.key
+                gone += [one for one in done if one.action is not Action.KEEP]
+        except ArenaAsyncError as error:
+            report = attrs.evolve(report, error=error)
+        return await self._with(report, gone)
+
+    async def _check_share(self, files: FileSet, gone: int, *, prune: Prune) -> None:
+        """
+        Check that what is to be removed is no large share of what is known of a set.
+
+        Raises:
+            ListingError: It is, and nobody said that it is meant.
+        """
+        known = await self._context.run(self._context.ledger.count_known, files.scope)
+        if prune != "force" and is_too_many_gone(gone, known):
+            raise ListingError(
+                f"{printable(files.scope)}: {gone} of the {known} files that are known of it are no longer listed. "
+                "That is more than a fifth, so nothing was removed: the service may have listed too little. Look at "
+                'what is gone, and sync with prune="force" if it is to be removed.'
+            )
+
+    async def _with(self, report: Report, outcomes: Collection[Outcome]) -> Report:
+        """Report some more outcomes."""
+        counts = dict(report.counts)
+        for outcome in outcomes:
+            self._context.emitter.emit(Finished(outcome=outcome))
+            counts[outcome.action] += outcome.error is None
+        return attrs.evolve(report, outcomes=(*report.outcomes, *outcomes), counts=counts)
 
     async def verify(self) -> Verification:
         """
         Read every complete file again and compare it with the ledger. Sends nothing.
 
-        Files that are not in order are noted, so that the next sync downloads them.
+        Files that are not in order are noted, so that the next sync downloads them, where the ledger can be written and
+        no other process has written about them meanwhile. No file is changed.
 
         Raises:
             StorageError: The disk failed.
@@ -244,7 +337,7 @@ class Mirror(DirectoryOwner):
         ok = 0
         found: dict[str, list[Verified]] = {"changed": [], "missing": [], "unknown": []}
         async for page in _pages(context, context.ledger.entries):
-            doubtful: list[LedgerEntry] = []
+            doubtful: list[tuple[LedgerEntry, LedgerEntry]] = []
             for entry in page:
                 what, row = await context.run(_compare, context, entry)
                 if what == "ok":
@@ -253,8 +346,11 @@ class Mirror(DirectoryOwner):
                 found[what].append(row)
                 if what == "changed":
                     # No file has a time before 1970, so this one is never taken for the recorded file.
-                    doubtful.append(attrs.evolve(entry, mtime_ns=-1))
-            await context.run(context.ledger.write, doubtful)
+                    doubtful.append((entry, attrs.evolve(entry, mtime_ns=-1)))
+            try:
+                await context.run(context.ledger.replace, doubtful)
+            except StorageError as error:
+                log.warning("What verify has found could not be written down: %s", error)
         return Verification(ok=ok, **{name: tuple(rows) for name, rows in found.items()})
 
     async def paths(self, prefix: str) -> list[Path]:
@@ -286,7 +382,7 @@ class Mirror(DirectoryOwner):
 
     async def started_run(self, key: str) -> StartedRun | None:
         """
-        Return what is known about a run that was started for the directory, or None.
+        Return what an earlier version has noted about a run that was started for the directory, or None.
 
         Raises:
             StorageError: The ledger cannot be read.
@@ -295,16 +391,16 @@ class Mirror(DirectoryOwner):
         await self._context.open()
         return await self._context.run(self._context.ledger.started_run, key)
 
-    async def write_started_run(self, run: StartedRun) -> None:
+    async def forget_started_run(self, key: str) -> None:
         """
-        Remember a run that was started for the directory; it is on the disk when this returns.
+        Remove what an earlier version has noted about a run, once it is recorded elsewhere.
 
         Raises:
             StorageError: The ledger cannot be written.
             ClosedError: As for :meth:`claim`.
         """
         await self._context.open()
-        await self._context.run(self._context.ledger.write_started_run, run)
+        await self._context.run(self._context.ledger.forget_started_run, key)
 
     async def entries(self) -> AsyncIterator[LedgerEntry]:
         """
@@ -345,60 +441,19 @@ def _any_touched(context: Context, entries: Sequence[LedgerEntry]) -> bool:
 # ---- gone
 
 
-async def _gone_of_plan(
-    context: Context, files: FileSet, keys: Sequence[str], *, prune: bool
-) -> AsyncIterator[Sequence[LedgerEntry]]:
-    """Yield what a plan calls gone and is known here, page by page; what is to be removed is looked up again."""
-    for at in range(0, len(keys), LOOK_UP_BATCH):
-        known = await context.run(context.ledger.look_up, keys[at : at + LOOK_UP_BATCH])
-        gone = [entry for entry in known.values() if entry.state != "skipped"]
-        if prune and gone:
-            rows = await files.find(list(dict.fromkeys(key_of_file(entry.key) for entry in gone)))
-            listed = {row.key for row in rows} | {duplicate_key(row.key, row.name) for row in rows}
-            gone = [entry for entry in gone if entry.key not in listed]
-        if gone:
-            yield gone
+def _not_expired(files: FileSet, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+    """Return the entries without those that the service only stopped to offer because of their age."""
+    return [entry for entry in entries if not (isinstance(files, KnowsExpired) and files.is_expired(entry.key))]
 
 
-async def _with_gone(
-    context: Context, report: Report, gone: AsyncIterator[Sequence[LedgerEntry]], *, prune: bool
-) -> Report:
-    """Return the report with what is gone, which is removed on request, page by page."""
-    outcomes = list(report.outcomes)
-    counts = dict(report.counts)
-    async for page in gone:
-        done = (
-            await context.run(_prune, context, page)
-            if prune
-            else [_gone_outcome(entry, context.root) for entry in page]
-        )
-        for outcome in done:
-            context.emitter.emit(Finished(outcome=outcome))
-            counts[outcome.action] += outcome.error is None
-            outcomes.append(outcome)
-    return attrs.evolve(report, outcomes=tuple(outcomes), counts=counts)
-
-
-def _prune(context: Context, page: Sequence[LedgerEntry]) -> list[Outcome]:
-    """Remove files that are gone, each if it is the recorded file, and forget them in one transaction. For a thread."""
-    outcomes = [_discard(context, entry) for entry in page]
-    removed = {one.file.key for one in outcomes if one.action is Action.PRUNE and one.error is None}
-    try:
-        context.ledger.forget(list(removed))
-    except ArenaAsyncError as error:
-        return [
-            attrs.evolve(one, error=as_error(error, file=one.file.key)) if one.file.key in removed else one
-            for one in outcomes
-        ]
-    return outcomes
-
-
-def _discard(context: Context, entry: LedgerEntry) -> Outcome:
+def _discard(context: Context, entry: LedgerEntry, *, files: FileSet | None = None) -> Outcome:
     """Remove a file that is gone if it is the recorded file; an error is its own. For a thread."""
     outcome = _gone_outcome(entry, context.root)
+    if files is not None and not _not_expired(files, [entry]):
+        return attrs.evolve(outcome, action=Action.KEEP)
     try:
         state = context.directory.state_of(entry.path)
-        if state is not None and _touched(entry, state):
+        if entry.state != "complete" or (state is not None and _touched(entry, state)):
             return attrs.evolve(outcome, reason="it is no longer listed; the local file is not the recorded one")
         discard(context.directory, entry.path)
     except ArenaAsyncError as error:

@@ -101,7 +101,8 @@ class LedgerEntry:
         md5: In hexadecimal, or None.
         verified_by: How the content was verified.
         name: The vendor's own file name.
-        partial: The name of its partial file while it is committing, else "".
+        partial: The name of its partial file while it is committing, or a slash and the path below the root that it is
+            moved from; else "".
         reason: Why it was skipped, else "".
         at: When this was written (aware), or None.
     """
@@ -149,11 +150,13 @@ class KnownRow:
         earlier: The row of the same key that this listing delivered before, or None.
         conflict: Another key of this listing with the same target path (or one that differs in case or composition
             only), or None.
+        several: Whether other rows of its key are here as well; known only for a row with another name than the entry.
     """
 
     entry: LedgerEntry | None = None
     earlier: ListingRecord | None = None
     conflict: str | None = None
+    several: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -34,7 +34,7 @@ from arena_async.transfer.partial_file import (
     owner_of,
 )
 
-__all__ = ["PartialFiles", "adopt", "publish"]
+__all__ = ["PartialFiles", "adopt", "finish_move", "publish"]
 
 log = logging.getLogger("arena_async")
 
@@ -388,6 +388,30 @@ def _has_name(files: FileSystem, directory: Handle, name: str, status: os.stat_r
         return os.path.samestat(again(files.look, directory, name), status)
     except FileNotFoundError:
         return False
+
+
+def finish_move(directory: Directory, entry: LedgerEntry, *, durable: bool) -> bool:
+    """
+    Rename a final file to the path of its row, which names where it was; False where it is at neither place.
+
+    Raises:
+        StorageError: The disk failed.
+    """
+    recorded = FileState(size=entry.size, mtime_ns=entry.mtime_ns)
+    if directory.state_of(entry.path) == recorded:
+        return True
+    if directory.state_of(entry.partial[1:]) != recorded:
+        return False
+    (here, name), (there, final) = (split_path(directory.root, path) for path in (entry.partial[1:], entry.path))
+    with ParentCache(directory, make=True) as parents, explaining(entry.path, "moved", file=entry.key):
+        try:
+            again(directory.files.rename, parents[here], name, parents[there], final)
+        except FileNotFoundError:
+            # Another process has taken it for the file of an interrupted run.
+            return directory.state_of(entry.path) == recorded
+        if durable:
+            _sync_names(directory, parents)
+    return True
 
 
 def adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True) -> Literal["complete", "gone", "in use"]:

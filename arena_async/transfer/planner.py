@@ -3,7 +3,6 @@ Decisions of the transfer layer, as pure functions over plain values.
 
 ::
 
-    Duplicates.settle(rows, known)    which row of a page gets which path and key
     decide(file, entry, on_disk)      fetch, refresh, keep or skip it
     decide_retry(error, tries)        what follows a failed request: retry, renew the URL, restart, give up
 """
@@ -12,8 +11,7 @@ from __future__ import annotations
 
 import enum
 import errno
-from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Callable
 from typing import Literal
 
 import attrs
@@ -43,25 +41,25 @@ from arena_async.errors import (
 from arena_async.options import KIB, RetryPolicy
 from arena_async.protocol.filenames import duplicate_key, duplicate_path, target_path
 from arena_async.protocol.files import RemoteFile
-from arena_async.protocol.messages import printable
 from arena_async.protocol.retry import backoff
-from arena_async.transfer.models import Action, FileState, KnownRow, LedgerEntry
+from arena_async.transfer.models import Action, FileState, LedgerEntry
 
 __all__ = [
     "Decision",
-    "Duplicates",
     "Move",
     "PlannedRow",
+    "Rank",
     "Recovery",
     "Tries",
     "decide",
     "decide_retry",
     "host_of",
-    "is_newer",
     "is_of_host",
     "is_overload",
     "is_permanent",
     "is_same_content",
+    "is_too_many_gone",
+    "new_row",
     "service_of",
 ]
 
@@ -79,6 +77,12 @@ MIN_PROGRESS = 64 * KIB
 
 #: Requests for the content of one file, as a multiple of the attempts without progress, whatever the progress.
 _MAX_REQUESTS = 10
+
+#: Files, and the share of all files of a set, that may be removed without a person who says that this is meant.
+_MAX_GONE, _MAX_SHARE_GONE = 10, 0.2
+
+#: What orders the rows of one key: change mark, then the vendor's name.
+Rank = tuple[str, str]
 
 #: The delays between two requests for the content of one file.
 BACKOFF = RetryPolicy()
@@ -136,9 +140,9 @@ def decide(
     return _REFRESH if is_here else _FETCH
 
 
-def is_newer(change: str, name: str, *, than: tuple[str, str]) -> bool:
-    """Return whether one of two listed rows of a key is the newer one, by change mark and then by the vendor's name."""
-    return (change, name) > than
+def is_too_many_gone(gone: int, known: int) -> bool:
+    """Return whether so many of the known files of a set are gone that the listing is rather wrong."""
+    return gone > _MAX_GONE and gone > _MAX_SHARE_GONE * known
 
 
 def is_same_content(fresh: RemoteFile, old: RemoteFile) -> bool:
@@ -195,6 +199,7 @@ class PlannedRow:
         path: Below the root, with slashes; "" where no safe one can be made.
         entry: What the ledger knows about the key, or None.
         rejected: Why it is not downloaded, or None.
+        several: Whether its key is known to have several rows: the file of another one is moved aside for it.
     """
 
     number: int
@@ -203,9 +208,10 @@ class PlannedRow:
     path: str
     entry: LedgerEntry | None = None
     rejected: ArenaAsyncError | None = None
+    several: bool = False
 
     @property
-    def rank(self) -> tuple[str, str]:
+    def rank(self) -> Rank:
         """What orders the rows of one key: change mark, then the vendor's name."""
         return self.file.change, self.file.name
 
@@ -213,78 +219,7 @@ class PlannedRow:
         """Return it with the path and key of a row whose key a newer row has."""
         key = duplicate_key(self.file.key, self.file.name)
         path = duplicate_path(self.path, self.file.name, self.file.extension) if self.rejected is None else self.path
-        return attrs.evolve(self, key=key, path=path, entry=None)
-
-
-@attrs.define
-class Duplicates:
-    """
-    The rows of one key in a listing: the newest has the plain path, the others a path with a mark of the vendor's name.
-
-    Attributes:
-        newest: The newest row of each key that came more than once: change mark and name.
-        evicted: Names of older rows that came on an earlier page, by key: they are looked up at the end of the listing.
-        repeated: Rows that only repeat another.
-    """
-
-    newest: dict[str, tuple[str, str]] = attrs.field(factory=dict)
-    evicted: dict[str, set[str]] = attrs.field(factory=dict)
-    repeated: int = 0
-
-    def settle(
-        self, rows: Sequence[PlannedRow], known: Sequence[KnownRow], moved: Mapping[str, LedgerEntry]
-    ) -> tuple[dict[str, PlannedRow], list[PlannedRow]]:
-        """
-        Return the rows of a page that have their plain path, by key, and those that are moved aside.
-
-        Args:
-            rows: As :func:`new_row` made them.
-            known: What the ledger knows about each.
-            moved: Entries under :func:`duplicate_key` of rows that an earlier run may have moved aside for a newer one.
-        """
-        settled: dict[str, PlannedRow] = {}
-        aside: list[PlannedRow] = []
-        for listed, facts in zip(rows, known, strict=True):
-            row = listed if facts.entry is None else attrs.evolve(listed, entry=facts.entry)
-            if facts.earlier is not None:
-                self._settle_again(row, facts, settled, aside)
-            elif moved and _was_moved(row, moved):
-                aside.append(row.as_duplicate())
-            else:
-                settled[row.key] = row if facts.conflict is None else unless_taken(row, facts)
-        return settled, aside
-
-    def _settle_again(
-        self, row: PlannedRow, facts: KnownRow, settled: dict[str, PlannedRow], aside: list[PlannedRow]
-    ) -> None:
-        """Settle a row whose key this listing has delivered before."""
-        earlier = facts.earlier
-        holder = self.newest.get(row.key, (earlier.change, earlier.name) if earlier is not None else ("", ""))
-        if row.rank == holder:
-            self.repeated += 1
-            return
-        if not is_newer(*row.rank, than=holder):
-            self.newest[row.key] = holder
-            aside.append(row.as_duplicate())
-            return
-        self.newest[row.key] = row.rank
-        before = settled.get(row.key)
-        if before is not None:
-            aside.append(before.as_duplicate())
-        else:
-            self.evicted.setdefault(row.key, set()).add(holder[1])
-        settled[row.key] = unless_taken(row, facts)
-
-    def add_aside(
-        self, settled: dict[str, PlannedRow], aside: Sequence[PlannedRow], known: Sequence[KnownRow]
-    ) -> list[PlannedRow]:
-        """Return all rows of a page in order, those that were moved aside included unless they only repeat another."""
-        for row, facts in zip(aside, known, strict=True):
-            if facts.earlier is not None:
-                self.repeated += 1
-            else:
-                settled[row.key] = unless_taken(attrs.evolve(row, entry=facts.entry), facts)
-        return sorted(settled.values(), key=attrgetter("number"))
+        return attrs.evolve(self, key=key, path=path, entry=None, several=False)
 
 
 def new_row(number: int, file: RemoteFile, layout: str | None) -> PlannedRow:
@@ -299,26 +234,6 @@ def new_row(number: int, file: RemoteFile, layout: str | None) -> PlannedRow:
     except UnsafeNameError as error:
         return PlannedRow(number, file, file.key, "", None, error)
     return PlannedRow(number, file, file.key, path)
-
-
-def _was_moved(row: PlannedRow, moved: Mapping[str, LedgerEntry]) -> bool:
-    """Return whether an earlier run moved this row aside for a newer one."""
-    entry, found = row.entry, moved.get(duplicate_key(row.file.key, row.file.name))
-    if entry is None or entry.name == row.file.name or found is None or found.change != row.file.change:
-        return False
-    return is_newer(entry.change, entry.name, than=row.rank)
-
-
-def unless_taken(row: PlannedRow, facts: KnownRow) -> PlannedRow:
-    """Return the row, rejected if another key of this listing has its path."""
-    if facts.conflict is None or row.rejected is not None:
-        return row
-    error = DestinationBusyError(
-        f"{printable(row.path)}: {printable(facts.conflict)} of the same listing goes there already, so "
-        f"{printable(row.key)} was not fetched. Use a layout with more identifying fields.",
-        file=row.key,
-    )
-    return attrs.evolve(row, rejected=error)
 
 
 # ---- after a failed request
@@ -448,14 +363,24 @@ def decide_retry(
     if isinstance(error, AuthenticationError):
         again = not ended and error.stale_login and error.transient and tries.logins < 1
         return Recovery(move=Move.AGAIN) if again else Recovery(move=Move.GIVE_UP, stop="service")
-    if isinstance(error, ContentError) and error.page and tries.without_progress < min(attempts, 2) and not ended:
-        # Most likely a page for all files, such as that of a sign-in; once more shows whether it is of this one.
-        return Recovery(move=Move.AGAIN, wait=backoff(BACKOFF, tries.without_progress, random), drop=True)
+    if isinstance(error, ContentError) and error.page:
+        return _decide_page(tries, again=not ended and tries.without_progress < min(attempts, 2), random=random)
     if isinstance(error, ContentError | NotFoundError):
         return Recovery(move=Move.GIVE_UP, drop=True)
     if not missing and not _may_pass(error):
         return Recovery(move=Move.GIVE_UP)
     return _decide_temporary(error, tries, exhausted=ended or tries.without_progress >= attempts, random=random)
+
+
+def _decide_page(tries: Tries, *, again: bool, random: Callable[[], float]) -> Recovery:
+    """
+    Decide about a file in whose place a page of another server came. What was received before that is right.
+
+    Most likely it came for all files, such as that of a sign-in; once more shows whether it is of this one.
+    """
+    if not again:
+        return Recovery(move=Move.GIVE_UP)
+    return Recovery(move=Move.AGAIN, wait=backoff(BACKOFF, tries.without_progress, random))
 
 
 def _decide_paused(error: HostPausedError) -> Recovery:

@@ -55,6 +55,8 @@ async def recover(job: Job, failure: Exception, source: Source, *, shared: bool 
     recovery = decide(job, failure, context)
     if recovery.move is Move.GIVE_UP:
         raise failure
+    if job.order is not None and job.order.broken:
+        job.order = None  # What comes next is judged by its own connection.
     await _prepare(job, recovery, failure, source)
     return recovery
 
@@ -95,8 +97,6 @@ async def _prepare(job: Job, recovery: Recovery, failure: Exception, source: Sou
     elif recovery.move is Move.RENEW:
         job.tries = attrs.evolve(tries, renewals=tries.renewals + 1)
         await _look_up(job, failure, source)
-    elif recovery.drop and job.last is not None and job.last.received:
-        await put_down(job, context, drop=True)
     elif job.last is None or not job.last.received:
         logins = tries.logins + int(getattr(failure, "stale_login", False))
         lost = tries.lost + int(getattr(failure, "unanswered_reuse", False))

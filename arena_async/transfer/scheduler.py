@@ -31,7 +31,7 @@ from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying
-from arena_async.transfer.jobs import Job, JobQueue, Listing, Numbered, PagePlanner, Source
+from arena_async.transfer.jobs import HeldBack, Job, JobQueue, Listing, Numbered, PagePlanner, Source
 from arena_async.transfer.models import Action, Outcome, as_error
 from arena_async.transfer.planner import Decision, PlannedRow, host_of, is_of_host, service_of
 from arena_async.transfer.recovery import fail, recover, stop_after
@@ -46,9 +46,9 @@ _REFILL = 32
 
 
 @attrs.define(eq=False)
-class _Waiting:
+class WaitingJobs:
     """
-    Lets jobs wait without a worker: for their next attempt, or for a host in trouble.
+    What jobs wait for without a worker, their next attempt or a host in trouble; and what no job waits for any more.
 
     Args:
         queue: The jobs of the run, with those that wait for a host.
@@ -57,6 +57,7 @@ class _Waiting:
         ready: Puts a job back into the queue.
 
     Attributes:
+        stopped: What has stopped: services, hosts, or ``"disk"``.
         pages: Hosts that last sent a page in the place of content.
     """
 
@@ -64,6 +65,7 @@ class _Waiting:
     _clock: Clock
     _start: Callable[[Coroutine[Any, Any, None], str], None]
     _ready: Callable[..., None]
+    stopped: set[str] = attrs.field(init=False, factory=set)
     pages: set[str] = attrs.field(init=False, factory=set)
     _left_alone: set[str] = attrs.field(init=False, factory=set)
 
@@ -76,7 +78,7 @@ class _Waiting:
 
     def note_content(self, job: Job) -> None:
         """Note that content came whole from a host that had sent a page."""
-        if self.pages and job.host in self.pages and job.last is not None and job.last.judge is not None:
+        if job.host in self.pages and job.last is not None and job.last.judge is not None:
             self.pages.discard(job.host)
             job.last.judge(True)
 
@@ -100,11 +102,25 @@ class _Waiting:
             self._left_alone.add(host)
             self._start(self._leave_alone(host, wait), "pause")
 
-    def end(self) -> None:
-        """Let all jobs go on that wait for a host: something has stopped, and they end if they need it."""
-        for host in list(self._queue.paused):
-            for job in self._queue.resume(host, len(self._queue.jobs)):
-                self._ready(job)
+    def note_stop(self, job: Job, stop: str | None) -> None:
+        """
+        Stop other files at once where a failure shows that their requests would fail as well.
+
+        All jobs that wait for a host go on, and end if they need what has stopped.
+        """
+        if stop is not None:
+            self.stopped.add({"disk": "disk", "host": job.host}.get(stop) or service_of(job.file))
+            for host in list(self._queue.paused):
+                for waiting in self._queue.resume(host, len(self._queue.jobs)):
+                    self._ready(waiting)
+
+    def is_stopped(self, file: RemoteFile) -> bool:
+        """Return whether something has stopped what a file needs."""
+        return not self.stopped.isdisjoint(("disk", service_of(file), host_of(file)))
+
+    def ends(self, job: Job) -> bool:
+        """Return whether a job ends before its next request, the first one or one to a host that is given up."""
+        return self.is_stopped(job.file) and (not job.tries.sent or job.host in self.stopped)
 
     async def _leave_alone(self, host: str, seconds: float) -> None:
         await self._clock.sleep(seconds)
@@ -124,9 +140,7 @@ class TransferRun:
     Args:
         files: The set.
         context: The directory.
-        scope: The name of the query in the ledger.
-        dry: Whether files are only planned.
-        ask_again: Whether to request what the service rejected permanently the last time.
+        planner: Plans its pages.
 
     Attributes:
         listing: What was read of the set.
@@ -136,11 +150,13 @@ class TransferRun:
         error: Why it stopped before its end, where that is no failed listing; or None.
         failure: What made it fail, or None.
         ended: Whether everything that was listed has been dealt with.
+
+    ``_changed`` is set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
     """
 
-    def __init__(self, files: FileSet, context: Context, *, scope: str, dry: bool, ask_again: bool) -> None:
+    def __init__(self, files: FileSet, context: Context, planner: PagePlanner) -> None:
         self.listing = Listing(files)
-        self.planner = PagePlanner(context, scope, dry, ask_again)
+        self.planner = planner
         self.outcomes: deque[Numbered] = deque()
         self.kept = 0
         self.error: ArenaAsyncError | None = None
@@ -149,13 +165,10 @@ class TransferRun:
         self._source = Source(files, context, self)
         self._context = context
         self._root = str(context.root)
-        self._dry = dry
         self._max_open = 2 * context.widest + _WAITING
-        self._queue = JobQueue()
-        self._waiting = _Waiting(self._queue, context.clock, self._start, self._make_ready)
+        self._queue, self._held = JobQueue(), HeldBack()
+        self._waiting = WaitingJobs(self._queue, context.clock, self._start, self._make_ready)
         self._delivered = self._committing = self._working = 0
-        self._stopped: set[str] = set()
-        #: Set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = self._collecting = self._closing = False
@@ -202,6 +215,8 @@ class TransferRun:
         while self._queue.jobs or self._working:
             self._changed.clear()
             await self._changed.wait()
+        if self.listing.whole and not (self.planner.dry or self.failure):
+            self.failure = await _promote(self.planner)
         self._context.permits.leave(self)
         self.ended = True
         self._changed.set()
@@ -214,7 +229,7 @@ class TransferRun:
         reader = asyncio.create_task(listing.run(), name="arena_async reader")
         number, idle = 0, False
         try:
-            while "disk" not in self._stopped and (page := await listing.next_page(full=idle)):
+            while "disk" not in self._waiting.stopped and (page := await listing.next_page(full=idle)):
                 kept, count = self.kept, len(page)
                 planned = await context.run(planner.plan, page, number)
                 page.clear()  # The thread may hold both lists a little longer.
@@ -228,49 +243,50 @@ class TransferRun:
             self.error = self.error or listing.failure
         else:
             self.failure = self.failure or listing.failure
-        evicted = planner.duplicates.evicted
-        if listing.whole and evicted and "disk" not in self._stopped:
-            found = await self._source.files.find(list(evicted))
-            rows = [file for file in found if file.name in evicted.get(file.key, ())]
-            listing.count += len(rows)
-            await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
-        if listing.whole:
+        if listing.whole and "disk" not in self._waiting.stopped:
+            await self._give_out(await context.run(planner.plan_held) if planner.duplicates.held else ())
+            if planner.duplicates.evicted:
+                rows = await planner.find_evicted(self._source.files)
+                listing.count += len(rows)
+                await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
             await context.run(context.ledger.end_listing, planner.scope, planner.generation)
+        while not all(self._waiting.is_stopped(row.file) for row in planner.claimed):
+            await self._give_out(await planner.plan_claimed())
 
     async def _give_out(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:
-        """Act on the decisions about a page: outcomes at once, jobs into the queue, as many as may be open."""
+        """
+        Act on the decisions about a page: outcomes at once, jobs into the queue, as many as may be open.
+
+        Files whose outcome is held back do not count, up to as many again, while outcomes are taken in time.
+        """
         for row, decision, clear in planned:
             if decision.action is Action.KEEP:
                 self.kept += 1
                 continue
-            room = 1
-            while len(self._queue.jobs) + len(self.outcomes) > self._max_open - room:
+            room, jobs, outcomes = 1, self._queue.jobs, self.outcomes
+            while len(jobs) + len(outcomes) - (not outcomes) * min(self._held.count, _WAITING) > self._max_open - room:
                 room = _REFILL
                 self._changed.clear()
                 await self._changed.wait()
-            if row.rejected is not None or decision.action is Action.SKIP or self._dry:
+            if row.rejected is not None or decision.action is Action.SKIP or self.planner.dry:
                 self._report(row, decision)
-            elif not (self._stopped and self._is_stopped(row.file)):
-                job = Job(row.number, row.file, row.key, row.path, decision.action, clear)
+            elif not (self._waiting.stopped and self._waiting.is_stopped(row.file)):
+                job = Job(row.number, row.file, row.key, row.path, decision.action, clear, row.several)
                 if self._queue.add(job):
                     self._make_ready(job)
-            if "disk" in self._stopped:
+            else:
+                self.planner.drop(row.key)
+            if "disk" in self._waiting.stopped:
                 return
 
     def _report(self, row: PlannedRow, decision: Decision) -> None:
         """Deliver the outcome of a row that needs no content."""
-        file, path = row.file, f"{self._root}/{row.path}" if row.path else None
-        shown = file if file.link is None else file.without_link()
-        outcome = Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
-        if not self._dry and self._context.emitter.active:
+        outcome = _planned(row, decision, self._root)
+        if not self.planner.dry and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome))
         self._delivered += 1
         self.outcomes.append(Numbered(row.number, outcome))
         self._changed.set()
-
-    def _is_stopped(self, file: RemoteFile) -> bool:
-        """Return whether something has stopped what this file needs."""
-        return not self._stopped.isdisjoint(("disk", service_of(file), host_of(file)))
 
     # -- tasks
 
@@ -290,10 +306,7 @@ class TransferRun:
 
     def _make_ready(self, job: Job, *, first: bool = False) -> None:
         """Queue a job for the workers; another one is started if more are allowed."""
-        if first:
-            self._queue.ready.appendleft(job)
-        else:
-            self._queue.ready.append(job)
+        (self._queue.ready.appendleft if first else self._queue.ready.append)(job)
         if self._working < self._context.widest and not self._closing:
             self._working += 1
             self._start(self._work(), "worker")
@@ -324,7 +337,7 @@ class TransferRun:
         """Take a job one step further: an attempt, or what follows a failed commit."""
         failure, job.failure = job.failure, None
         if failure is None:
-            if self._stopped and self._is_stopped(job.file) and (not job.tries.sent or job.host in self._stopped):
+            if self._waiting.stopped and self._waiting.ends(job):
                 await put_down(job, self._context, keep=True)
                 self._end(job)
                 return
@@ -343,29 +356,26 @@ class TransferRun:
                     self._collecting = True
                     self._start(self._collect(), "collector")
                 return
-            self._note_stop(job, stop_after(job, failure, self._context))
+            self._waiting.note_stop(job, stop_after(job, failure, self._context))
         self._context.note_failure(failure)
         await self._recover(job, failure)
 
-    def _note_stop(self, job: Job, stop: str | None) -> None:
-        """Stop other files at once where a failure shows that their requests would fail as well."""
-        if stop is not None:
-            self._stopped.add({"disk": "disk", "host": job.host}.get(stop) or service_of(job.file))
-            self._waiting.end()
-
     async def _recover(self, job: Job, failure: Exception) -> None:
-        """Prepare the next attempt of a job, or end it."""
+        """
+        Prepare the next attempt of a job, or end it.
+
+        Where the service or the host stopped all requests, that is one error of the run and none of this file.
+        """
         context, waiting = self._context, self._waiting
         shared = waiting.note_failure(job, failure)
         try:
             wait = (await recover(job, failure, self._source, shared=shared)).wait
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this file alone
             outcome, done, stop = await fail(job, error, context)
-            self._note_stop(job, stop)
+            waiting.note_stop(job, stop)
             if stop is not None:
                 self.error = self.error or outcome.error
             waiting.follow(job, failure, 0.0)
-            # Where the service or the host stopped all requests, that is one error of the run and none of this file.
             self._end(job, outcome, done=done, deliver=stop not in ("service", "host"))
             return
         if context.emitter.active:
@@ -375,27 +385,39 @@ class TransferRun:
     # -- commits and the end of a job
 
     async def _collect(self) -> None:
-        """Take what the committer has finished, as long as it has files of this run."""
-        while self._committing:
+        """Take what the committer has finished, as long as it has files of this run or some are held back."""
+        while self._committing or self._held.rows:
+            for job, outcome, done in await self._held.settle(self._context, self._committing, at_once=self._closing):
+                if outcome is None:
+                    self._make_ready(job, first=True)
+                else:
+                    self._end(job, outcome, done=done)
             for pending in self._context.committer.take_finished(self):
                 self._committing -= 1
-                job: Job = pending.job  # type: ignore[assignment]
+                job = pending.job  # type: ignore[assignment]
                 job.bytes_written += pending.bytes_written
                 if pending.error is not None:
                     job.failure = pending.error
-                    self._note_stop(job, stop_after(job, pending.error, self._context))
+                    self._waiting.note_stop(job, stop_after(job, pending.error, self._context))
                     self._make_ready(job, first=True)
                     continue
-                self._waiting.note_content(job)
-                self._end(job, _committed(job, pending, self._root), done=pending.entry.size if pending.entry else 0)
-            if self._committing:
+                if self._waiting.pages:
+                    self._waiting.note_content(job)
+                outcome = _committed(job, pending, self._root)
+                if job.order is None or pending.entry is None:
+                    self._end(job, outcome, done=pending.entry.size if pending.entry else 0)
+                else:
+                    self._held.rows[job.order].append((job, outcome, pending.entry))
+                    self._held.count += 1
+            if self._committing:  # Nothing was awaited since the batches were taken, so that none is missed.
                 await self._context.committer.changed()
         self._collecting = False
 
     def _end(self, job: Job, outcome: Outcome | None = None, *, done: int = 0, deliver: bool = True) -> None:
         """End a job, deliver its outcome, and let the next job of its path begin."""
-        following = self._queue.end(job)
-        if following is not None:
+        if outcome is None or outcome.error is not None:
+            self.planner.drop(job.key)
+        if (following := self._queue.end(job)) is not None:
             self._make_ready(following)
         if outcome is not None and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome, bytes_done=done))
@@ -403,6 +425,23 @@ class TransferRun:
             self._delivered += 1
             self.outcomes.append(Numbered(job.number, outcome))
         self._changed.set()
+
+
+def _planned(row: PlannedRow, decision: Decision, root: str) -> Outcome:
+    """Return the outcome of a row that needs no content."""
+    file, path = row.file, f"{root}/{row.path}" if row.path else None
+    shown = file if file.link is None else file.without_link()
+    return Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
+
+
+async def _promote(planner: PagePlanner) -> Exception | None:
+    """Let the planner move files to their plain paths, and return what made it fail."""
+    try:
+        if planner.duplicates.expected:
+            await planner.context.run(planner.promote)
+    except Exception as error:  # noqa: BLE001 - raised like that of a listing
+        return error
+    return None
 
 
 def _committed(job: Job, pending: Pending, root: str) -> Outcome:

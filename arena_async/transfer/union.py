@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, nullcontext
 from datetime import datetime
 from typing import Any
 
 import attrs
 
-from arena_async.errors import ConfigurationError
-from arena_async.protocol.files import Cost, FileSet, MetadataCache, OpenedFile, RemoteFile, UsesMetadataCache
+from arena_async.errors import (
+    ConfigurationError,
+    DecodeError,
+    ListingError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from arena_async.protocol.files import (
+    Cost,
+    FileSet,
+    KnowsExpired,
+    MetadataCache,
+    OpenedFile,
+    RemoteFile,
+    UsesMetadataCache,
+)
 from arena_async.transfer.models import Plan, PlannedFile, Restoring, can_restore
 
-__all__ = ["LOOK_UP_BATCH", "PlannedSet", "union"]
+__all__ = ["LOOK_UP_BATCH", "OF_ONE_LIST", "PlannedSet", "one_of", "union"]
+
+#: Errors of one list that say nothing about the others of a set: those are walked first, then the error is raised.
+OF_ONE_LIST = (ListingError, DecodeError, NotFoundError, PermissionDeniedError)
 
 #: Keys that are looked up at a time, for a plan.
 LOOK_UP_BATCH = 100
@@ -37,6 +54,19 @@ def union(*filesets: FileSet) -> FileSet:
     if not filesets:
         raise ConfigurationError("union was given no set of files; give at least one.")
     return filesets[0] if len(filesets) == 1 else _Union(filesets)
+
+
+def one_of(failures: Sequence[Exception]) -> Exception:
+    """
+    Return one of the errors of several lists, to be raised, with the others as notes.
+
+    It is "not found" only where all of them are: whoever takes that for "gone" learns nothing about other lists.
+    """
+    found = min(failures, key=lambda error: isinstance(error, NotFoundError))
+    for other in failures:
+        if other is not found:
+            found.add_note(f"Another list failed too: {other}")
+    return found
 
 
 @attrs.frozen(kw_only=True)
@@ -85,9 +115,7 @@ class _Union:
             except Exception as error:  # noqa: BLE001 - raised when the others are listed
                 failures.append(error)
         if failures:
-            for other in failures[1:]:
-                failures[0].add_note(f"Another set failed too: {other}")
-            raise failures[0]
+            raise one_of(failures)
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
@@ -100,13 +128,20 @@ class _Union:
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """Return fresh entries for some keys, from the sets that listed them first."""
         found: list[RemoteFile] = []
+        failures: list[Exception] = []
         missing = set(keys)
         for number in self._order(missing):
             wanted = [key for key in sorted(missing) if self._of.get(key, number) == number]
             if wanted:
-                rows = await self._members[number].find(wanted)
+                try:
+                    rows = await self._members[number].find(wanted)
+                except ListingError as error:
+                    failures.append(error)
+                    continue
                 found += [self._tagged(row, number) for row in rows]
                 missing -= {row.key for row in rows}
+        if missing and failures:
+            raise one_of(failures)
         return found
 
     @property
@@ -129,9 +164,13 @@ class _Union:
             tuple(one.recalling(facts) if isinstance(one, UsesMetadataCache) else one for one in self._members)
         )
 
-    def since(self, watermark: datetime | None) -> _Union:
+    def is_expired(self, key: str) -> bool:
+        """Return whether one of the sets still lists what a file belongs to."""
+        return any(isinstance(member, KnowsExpired) and member.is_expired(key) for member in self._members)
+
+    def since(self, watermarks: Mapping[str, datetime]) -> _Union:
         """Return the set itself."""
-        del watermark
+        del watermarks
         return self
 
     def cost(self) -> Cost:
@@ -223,9 +262,9 @@ class PlannedSet:
         """Look some files up again."""
         return await self._files.find(keys)
 
-    def since(self, watermark: datetime | None) -> PlannedSet:
+    def since(self, watermarks: Mapping[str, datetime]) -> PlannedSet:
         """Return the set itself."""
-        del watermark
+        del watermarks
         return self
 
     def cost(self) -> Cost:

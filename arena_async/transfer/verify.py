@@ -11,6 +11,9 @@ Whether the content that came is whole and right, by the strongest proof there i
 
 What the content is, its first bytes say, never the name. Only what the name promises is compared with that: a page of
 HTML where a zip is expected is the response of another server.
+
+What the service itself made must be whole inside. What people uploaded is theirs: part of a split archive, a zip with a
+line end behind it, text under the name of a gzip file. There the length proves it, and what is odd inside is a notice.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from typing import Literal
 import attrs
 
 from arena_async.errors import ContentError, IntegrityError, TransferError
-from arena_async.options import KIB
+from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.text_content import NO_DOCUMENTS, WINDOW, document_in, is_table
 from arena_async.transfer.archives import (
     Caps,
     ForeignContent,
@@ -38,13 +42,12 @@ from arena_async.transfer.archives import (
 )
 from arena_async.transfer.models import Proof
 
-__all__ = ["ContentVerifier", "VerificationResult", "choose_proof"]
+__all__ = ["ContentVerifier", "VerificationResult", "choose_proof", "may_be_packed"]
 
 Kind = Literal["gzip", "zip", "avro", "empty", "other"]
 
 
 _HEAD = 512
-_MAX_MESSAGE = 64 * KIB
 
 
 @attrs.frozen(kw_only=True)
@@ -104,13 +107,21 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (b"PK\x03\x04", "zip"),
     (b"PK\x05\x06", "zip"),
     (b"PK\x06\x06", "zip"),
+    (b"PK00PK", "zip"),  # Marks of archives that were to be split, and need not be (APPNOTE section 8.5).
+    (b"PK\x07\x08PK", "zip"),
     (b"Obj\x01", "avro"),
 )
 
-_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body|\?xml|!--)", re.IGNORECASE)
-
 #: What the end of an extension promises; of others nothing is expected.
-_PROMISES: Mapping[str, Kind] = {".gz": "gzip", ".zip": "zip", ".avro": "avro", ".csv": "other"}
+_PROMISES: Mapping[str, Kind] = {".gz": "gzip", ".tgz": "gzip", ".zip": "zip", ".avro": "avro", ".csv": "other"}
+
+
+def may_be_packed(file: RemoteFile) -> bool:
+    """Return whether a file may be stored gzip-compressed: by its name, or as plain content that people uploaded."""
+    extension = file.extension.lower()
+    promise = _PROMISES.get(extension[extension.rfind(".") :], "other")
+    return promise == "gzip" or (file.uploaded and promise == "other" and extension not in NO_DOCUMENTS)
+
 
 #: Members of a JSON object that is an error and no data.
 _ERROR_WORDS = frozenset(
@@ -150,6 +161,9 @@ class ContentVerifier:
         digest: ``"sha256"`` to compute it for the ledger, or None.
         max_length: Bytes the file may have, at the most, or None.
         encoded: Whether the answer says that its body is encoded, so that it may be more than what is stored.
+        listed: Whether ``length`` was listed, not only announced with the content.
+        uploaded: Whether people uploaded the file, so that what it is inside is no reason to refuse it.
+        content_type: The type it was sent with, or None.
         caps: What the check may cost; None for the usual caps.
         clock: Seconds that only ever grow.
 
@@ -157,6 +171,17 @@ class ContentVerifier:
         length: Bytes seen so far.
         problem: What is wrong already, so that the rest need not be fetched; or None.
     """
+
+    length: int = 0
+    problem: TransferError | None = None
+    _head = b""
+    _kind: Kind | None = None
+    _gzip: GzipCheck | None = None
+    _left_unchecked = ""
+    #: How what people uploaded is not what its first bytes say.
+    _unlike = ""
+    #: Whether a directory in the content proves its length.
+    _whole = False
 
     def __init__(
         self,
@@ -170,15 +195,21 @@ class ContentVerifier:
         digest: Literal["sha256"] | None = "sha256",
         max_length: int | None = None,
         encoded: bool = False,
+        listed: bool = False,
+        uploaded: bool = False,
+        content_type: str | None = None,
         caps: Caps | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self.length = 0
-        self.problem: TransferError | None = None
         self._name = name
         self._encoded = encoded
         _, dot, end = extension.lower().rpartition(".")
         self._promise = _PROMISES.get(dot + end)
+        self._no_document = self._promise is not None or dot + end in NO_DOCUMENTS
+        self._content_type = content_type
+        #: Whether the length alone decides, whatever came; and whether it does unless a document came.
+        self._trusted = (uploaded and listed) or listed_md5 is not None or listed_sha256 is not None
+        self._lenient = self._trusted or (uploaded and length is not None)
         self._expected = length
         self._maximum = max_length
         self._declared: Sequence[tuple[str, str, str]] = ()
@@ -191,12 +222,6 @@ class ContentVerifier:
         self._clock = clock or time.monotonic
         #: Stops a check that costs too much; made when the first bytes show that there is something to check.
         self._meter: Meter
-        self._head = b""
-        self._kind: Kind | None = None
-        self._gzip: GzipCheck | None = None
-        self._left_unchecked = ""
-        #: Whether a directory in the content proves its length.
-        self._whole = False
 
     def feed(self, data: memoryview | bytes) -> None:
         """Check the next block. Never raises for content: see :attr:`problem`. Meant for a thread."""
@@ -240,8 +265,10 @@ class ContentVerifier:
             if self._head.startswith(magic):
                 self._kind = kind
                 break
-        if self._kind == "other" and self._promise is not None and _PAGE.match(self._head):
-            self.problem = self._foreign("a web page")
+        if self._kind == "other" and self._no_document and not self._trusted:
+            what = document_in(self._head)
+            # A table may begin with a bracket; whether it is JSON, the whole of it shows.
+            self.problem = self._foreign(what) if what and "JSON" not in what else None
         if self._kind in ("gzip", "zip") and not self._declared:
             self._meter = Meter(self._caps, self._clock)
             if self._kind == "gzip":
@@ -254,9 +281,13 @@ class ContentVerifier:
         try:
             return check(*args)
         except WrongContent as reason:
-            self.problem = self.problem or self._damaged(str(reason))
+            self._gzip, self._unlike = None, str(reason)
+            if not self._lenient:
+                self.problem = self.problem or self._damaged(str(reason))
         except ForeignContent as what:
-            self.problem = self.problem or self._foreign(str(what), page=False)
+            self._gzip, self._unlike = None, str(what)
+            if not self._trusted:
+                self.problem = self.problem or self._foreign(str(what), page=False)
         except TooCostly as reason:
             self._gzip = None
             self._left_unchecked = str(reason)
@@ -274,9 +305,10 @@ class ContentVerifier:
         """
         if self._kind is None and self.problem is None:
             self._recognize()
-        self.problem = self.problem or self._wrong_length()
-        if self.problem is None:
-            self.problem = self._wrong_digest() if self._declared else self._wrong_kind(read)
+        self.problem = self.problem or self._wrong_length() or self._wrong_digest()
+        if isinstance(self.problem, IntegrityError) and self._no_document and (what := document_in(self._head)):
+            self.problem = self._foreign(what)
+        self.problem = self.problem or self._wrong_kind(read)
         kind, checked = self._kind or "other", False
         if self.problem is None and not self._declared and kind in ("gzip", "zip"):
             checked = self._check_structure(read)
@@ -304,11 +336,11 @@ class ContentVerifier:
         """Check what gzip and zip say about themselves; False when that could not be done completely."""
         if self._kind == "gzip" and self._gzip is not None:
             self._guarded(self._gzip.finish)
-            return True
+            return not self._unlike
         if self._kind != "zip":
             return False
         whole = self._guarded(ZipCheck(read, self.length, self._meter).check) is True
-        if not whole and self.problem is None and not self._left_unchecked:
+        if not whole and self.problem is None and not self._left_unchecked and not self._unlike:
             self._left_unchecked = "some of its members are encrypted or packed in an uncommon way"
             self._whole = True
         return whole
@@ -339,22 +371,27 @@ class ContentVerifier:
 
     def _wrong_kind(self, read: Read) -> TransferError | None:
         """Notice content that cannot be what the name promises."""
-        if self._promise is None:
+        if self._trusted:
             return None
-        if self._kind == "empty" and self._promise != "other":
+        if self._kind == "empty" and self._promise not in (None, "other") and not self._declared:
             return self._damaged("it is empty, and not even an empty one of its kind is")
-        if self._kind != "other":
+        if self._kind != "other" or not self._no_document:
             return None
-        if (
-            self.length <= _MAX_MESSAGE
-            and _bare(self._head).startswith(b"{")
-            and _is_error_message(read(0, self.length))
-        ):
-            return self._foreign("a JSON document about an error")
-        # The vendor's pages disagree about what .csv.gz holds, so that one may be plain; a zip is never text.
-        if self._promise != "other" and not (self._promise == "gzip" and _is_text(self._head)):
-            return self._damaged("its first bytes are neither those of gzip nor of zip nor of avro content")
-        return None
+        first = read(0, min(self.length, WINDOW))
+        what = document_in(first)
+        if self._promise == "other":
+            # A table of one column may begin like JSON.
+            what = what if "JSON" not in what or _is_error_message(first) else ""
+        if what:
+            return self._foreign(what)
+        if self._lenient or self._declared or self._promise in (None, "other"):
+            return None
+        if self._promise == "gzip" and is_table(first, whole=self.length <= WINDOW, content_type=self._content_type):
+            # The vendor's pages disagree about what .csv.gz holds, so that one may be plain; a zip is never text.
+            return None
+        if self._promise == "gzip" and _is_text(self._head):
+            return self._foreign("text that is no table", page=False)
+        return self._damaged("its first bytes are neither those of gzip nor of zip nor of avro content")
 
     def _foreign(self, what: str, *, page: bool = True) -> ContentError:
         return ContentError(
@@ -373,6 +410,10 @@ class ContentVerifier:
     def _notice(self, kind: Kind) -> str:
         """Return a notice about what is odd and no failure."""
         odd = []
+        if self._unlike:
+            odd.append(f"it is kept as it was uploaded although it is no whole {kind} file: {self._unlike}")
+        if self._encoded and kind == "gzip" and self._promise != "gzip":
+            odd.append("it is stored gzip-compressed under its plain name")
         if self._promise not in (None, "other", kind):
             odd.append(f"the name promises {self._promise} content and it is {'plain' if kind == 'other' else kind}")
         if self._left_unchecked:
@@ -390,9 +431,12 @@ def _bare(content: bytes) -> bytes:
 
 
 def _is_error_message(content: bytes) -> bool:
-    """Return whether it is a JSON object about an error."""
+    """Return whether it is a JSON object about an error, or a list of such objects."""
     try:
         document = json.loads(_bare(content))
     except (ValueError, RecursionError):
         return False
-    return isinstance(document, dict) and any(str(name).lower() in _ERROR_WORDS for name in document)
+    rows = document if isinstance(document, list) else [document]
+    return bool(rows) and all(
+        isinstance(row, dict) and any(str(name).lower() in _ERROR_WORDS for name in row) for row in rows
+    )

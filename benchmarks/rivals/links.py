@@ -102,9 +102,9 @@ class Links:
         """Return the rows again: links are not renewed here."""
         return [row for row in self.rows if row.key in keys]
 
-    def since(self, watermark: datetime | None) -> Links:
+    def since(self, watermarks: Mapping[str, datetime]) -> Links:
         """Return the whole set."""
-        del watermark
+        del watermarks
         return self
 
     def cost(self) -> Cost:

@@ -9,7 +9,7 @@ import pytest
 from command_line import COMMAND, environment
 from terminal import run_on_terminal
 
-from arena_async.testing import ArenaSimulator, faults
+from arena_async.testing import ArenaSimulator, CentrePointSimulator, faults
 
 pytestmark = pytest.mark.process
 
@@ -93,3 +93,16 @@ async def test_a_listing_is_aligned_under_its_heading(tmp_path: Path) -> None:
     assert text[0].split() == ["guid", "status", "completed"]
     assert len(text) == 3
     assert len({line.upper().index("COMPLETED") for line in text[1:]}) == 1
+
+
+async def test_a_table_has_the_rows_that_came_before_an_error(tmp_path: Path) -> None:
+    """The list of subjects counts one that it lacks: the others are shown, and then what is wrong."""
+    async with CentrePointSimulator(subjects=3) as centrepoint:
+        centrepoint.inject(faults.lose_rows(at=2), on="GET */subjects")
+        words = (*COMMAND, "list", "centrepoint", "subjects", str(centrepoint.study))
+        seen = await run_on_terminal(words, environment=environment(centrepoint), columns=400, rows=20, cwd=tmp_path)
+
+    lines = seen.screen.text()
+    assert seen.code == 1
+    assert [line.split()[0] for line in lines[1:3]] == ["10821", "10822"]
+    assert "2 of 3 rows" in lines[3]

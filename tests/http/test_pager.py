@@ -181,16 +181,15 @@ async def test_a_page_that_is_too_large_is_not_asked_for_again(server: RawServer
     assert len(server.requests) == 1
 
 
-async def test_rows_that_were_counted_and_did_not_come_are_warned_of(
-    server: RawServer, session: Session, caplog: pytest.LogCaptureFixture
-) -> None:
-    """PG06: the number may count rows that this user may not see, so that it is no error."""
+async def test_rows_that_were_counted_and_did_not_come_are_an_error(server: RawServer, session: Session) -> None:
+    """PG06: after the rows that came."""
     counted = {"count": 12, "results": [{"guid": "G0", "n": 0}]}
     server.on("GET", "/runs", json_reply(counted), json_reply({"count": 12, "results": []}))
-    assert await paginator(session).collect() == [0]
+    found, error = await take(paginator(session))
+    assert found == [0]
+    assert isinstance(error, ListingError)
     assert len(server.requests) == 3
-    (warned,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warned.startswith("GET /runs: the service counts 11 rows more than it returned.")
+    assert str(error).startswith("GET /runs: the page at offset 1 is empty, of 12 rows, twice in a row.")
 
 
 async def test_an_allowance_that_ends_in_the_middle_says_where(server: RawServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from functools import partial
 
 import pytest
 from plain_provider import new_session
@@ -36,8 +37,24 @@ async def test_a_page_that_stops_in_the_middle_is_a_deadline() -> None:
         server.on("GET", "/file", reply(body=b"x" * 1000, cut=10, stall=True))
         policy = RetryPolicy(attempts=1)
         async with aclosing(new_session(server.base_url, timeouts=Timeouts(read=0.05), retry=policy)) as session:
-            with pytest.raises(DeadlineError, match=r"no response within 0\.05 s"):
+            with pytest.raises(DeadlineError, match=r"no complete response within 0\.05 s"):
                 await session.send(FILE)
+
+
+@pytest.mark.parametrize(
+    ("status", "read"), [(200, "page"), (400, "page"), (503, "page"), (400, "body"), (503, "body")]
+)
+async def test_a_response_that_drips_ends_with_the_time_for_all_its_tries(status: int, read: str) -> None:
+    """No read of it waits for long, and yet it would last for minutes: a page, and the error in place of a body."""
+    async with RawServer() as server:
+        server.on("GET", "/file", reply(status, body=b" " * 10_000_000, piece=1, between=partial(asyncio.sleep, 0)))
+        policy = RetryPolicy(timeout=0.2, attempts=5)
+        began = asyncio.get_running_loop().time()
+        async with aclosing(new_session(server.base_url, retry=policy)) as session:
+            with pytest.raises(DeadlineError, match=r"no complete response within 0\.2 s"):
+                await (session.send(FILE) if read == "page" else session.stream(FILE))
+        assert asyncio.get_running_loop().time() - began < 20
+    assert len(server.requests) == 1
 
 
 async def test_many_waits_end_each_at_their_own_time() -> None:

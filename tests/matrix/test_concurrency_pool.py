@@ -255,8 +255,9 @@ async def test_a_listing_of_a_hundred_thousand_is_pulled_lazily(world: World) ->
             for _ in range(300):
                 world.saw(await anext(outcomes))
         assert server.max_open <= 8
-        assert len(server.requests) <= 300 + 8 + 64 + 8
-    assert listed <= 300 + 2 * 400 + 8 + 64
+        # Beyond the credits of the planner there may be as many files whose outcome is held back.
+        assert len(server.requests) <= 300 + 8 + 64 + 8 + 64
+    assert listed <= 300 + 2 * 400 + 8 + 64 + 64
 
 
 @row("CC14", protection="each run keeps a permit within reach")

@@ -1,9 +1,12 @@
-"""Rows PG14 and PG16 to PG18: replies that are no JSON, too much of it, or called by another name."""
+"""Rows PG14, PG16 to PG18, PG50 and PG51: replies that are no JSON, too much of it, or called by another name."""
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 import zlib
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from matrix import World, case, row
 from scripted import RawServer, Reply, reply
 from services import ArenaScript, CentrePointScript
 
-from arena_async.errors import ApiError, DecodeError, ServerError
+from arena_async.errors import ApiError, DeadlineError, DecodeError, ServerError
 from arena_async.options import MIB, RetryPolicy
 
 LINE = "GET /v1/extracts?offset=0&limit=400"
@@ -134,6 +137,39 @@ async def test_a_page_beyond_all_bounds_is_refused_in_bounded_memory(world: Worl
     assert type(failure) is DecodeError
     assert "larger than 16 MiB" in str(failure)
     assert pieces < 100 if what == "10 GB in gzip" else pieces * len(blank) <= 48 * MIB
+
+
+@row("PG50", protection="all of a response has one deadline")
+@pytest.mark.parametrize("what", ["a page", "a refusal", "a login", "a refused login"])
+async def test_a_response_that_drips_ends_in_time(world: World, what: str) -> None:
+    """PG50: a byte now and then never stalls; the time for all tries holds for every byte, and nothing is repeated."""
+    status = 503 if what.startswith("a refus") else 200
+    drip = reply(status, body=b" " * 15_000, headers=JSON, piece=1, between=partial(asyncio.sleep, 0))
+    async with RawServer() as server:
+        script = ArenaScript(world, server)
+        script.on("GET", "/extracts", drip)
+        if "login" in what:
+            server.on("POST", "/v1/login", drip)
+        async with script.client(retry=RetryPolicy(timeout=0.2)) as arena:
+            with pytest.raises(DeadlineError, match=r"no complete response within 0\.2 s") as caught:
+                await arena.extracts.search().collect()
+    world.saw(caught.value)
+    assert len([line for line in server.lines() if "logout" not in line]) == (1 if "login" in what else 2)
+
+
+@row("PG51", protection="values are counted before they are made")
+@pytest.mark.parametrize("value", [b"[]", b"{}"])
+async def test_a_page_of_millions_of_values_is_refused_before_it_is_parsed(world: World, value: bytes) -> None:
+    """PG51: A few KB on the wire would take hundreds of MB of memory and hold the event loop for seconds."""
+    body = b'{"count": 1, "results": [{"guid": "G0"}], "more": [' + (value + b",") * 1_000_000 + b"0]}"
+    answer = reply(body=gzip.compress(body), headers={**JSON, "Content-Encoding": "gzip"})
+    # What looks for secrets in the frames of the error writes the body out as text.
+    world.memory += len(body) * 20
+    del body
+    names, failure, lines = await listed(world, answer)
+    assert (names, lines) == ([], [LINE])
+    assert type(failure) is DecodeError
+    assert "more than 1,000,000 values" in str(failure)
 
 
 @row("PG18", protection="a reply is judged by what it is, not by its label")

@@ -20,6 +20,7 @@ from arena_async.protocol.quota import ClockReading, Reservation, SlidingWindow
 from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.centrepoint.adapter import list_shape
 from arena_async.providers.centrepoint.auth import CENTREPOINT
+from arena_async.providers.send_once import RequestStore
 
 THINGS = Request(method="GET", path="/things")
 LOGIN, THING, LOGOUT = "POST /v1/login", "GET /v1/things", "PUT /v1/logout"
@@ -146,7 +147,7 @@ async def test_forty_minutes_of_waiting_cost_eighteen_questions(world: World) ->
         script.on("GET", "/extracts/E/runs/R", json_reply({"guid": "R", "status": "In Progress"}))
         async with script.session(hours) as session:
             timing = Clock(monotonic=hours.clock, sleep=hours.sleep, random=lambda: 0.5)
-            extracts = Extracts(session, timing=timing)
+            extracts = Extracts(session, timing=timing, records=RequestStore("robot", now=timing.now))
             with pytest.raises(DeadlineError) as caught:
                 await extracts.wait(
                     "E", "R", poll=poll, on_status=lambda seen: on_poll.append((seen.polls, seen.again_in))

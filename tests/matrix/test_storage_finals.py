@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -154,11 +154,11 @@ def _modes(world: World) -> list[int]:
 class _Filtering:
     """A set that a service can filter by the time of change."""
 
-    def __init__(self, files: SessionFiles, since: datetime | None = None) -> None:
+    def __init__(self, files: SessionFiles, since: Mapping[str, datetime] | None = None) -> None:
         self.files = files
-        self.start = since
+        self.start = since["all"] if since else None
         self.scope = files.scope
-        self.narrowed = since is not None
+        self.narrowed = bool(since)
 
     @property
     def requests_sent(self) -> int:
@@ -175,8 +175,8 @@ class _Filtering:
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         return await self.files.find(keys)
 
-    def since(self, watermark: datetime | None) -> _Filtering:
-        return _Filtering(self.files, watermark)
+    def since(self, watermarks: Mapping[str, datetime]) -> _Filtering:
+        return _Filtering(self.files, watermarks)
 
     def cost(self) -> Cost:
         return self.files.cost()
@@ -199,7 +199,7 @@ async def test_times_that_cannot_be_are_tolerated(world: World) -> None:
     bodies = {name: content(1_000, name) for name in (*TIMES, "new")}
     async with RawServer() as server:
         rows = [
-            attrs.evolve(row, changed_at=read_datetime(TIMES[row.stem][0]))
+            attrs.evolve(row, changed_at=read_datetime(TIMES[row.stem][0]), listed_in="all")
             for row in offer(world, server, bodies)
             if row.stem in TIMES
         ]
@@ -208,7 +208,7 @@ async def test_times_that_cannot_be_are_tolerated(world: World) -> None:
             server.on("GET", f"/{name}", reply(body=bodies[name], headers=headers))
         async with session_files(world, server, *rows) as files:
             first = await download(world, _Filtering(files), remember=True)
-            files.rows.append(remote("new", size=1_000, changed_at=datetime.now(UTC)))
+            files.rows.append(remote("new", size=1_000, changed_at=datetime.now(UTC), listed_in="all"))
             server.on("GET", "/new", reply(body=bodies["new"], headers={"Last-Modified": formatdate(usegmt=True)}))
             second = await download(world, _Filtering(files), remember=True)
 

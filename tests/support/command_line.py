@@ -52,8 +52,11 @@ def environment(*simulators: Any, **changed: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("ARENA_", "CENTREPOINT_", "COV_"))
-        and name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
+        if name == "ARENA_ASYNC_STATE"
+        or (
+            not name.startswith(("ARENA_", "CENTREPOINT_", "COV_"))
+            and name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
+        )
     }
     return {**kept, "TERM": "xterm-256color", "PYTHONWARNINGS": "error", **settings(*simulators), **changed}
 

@@ -12,7 +12,7 @@ import hashlib
 import io
 import zipfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -151,7 +151,7 @@ class MemoryFiles:
         self.listings_closed = 0
         self.open_bodies = 0
         self.max_open = 0
-        self.watermarks: list[datetime | None] = []
+        self.watermarks: list[dict[str, datetime]] = []
         self.filters = False
         self.before_open: Callable[[Asked], Awaitable[object]] | None = None
         self.fresh: dict[str, RemoteFile] = {}
@@ -223,14 +223,18 @@ class MemoryFiles:
         rows = [] if callable(self.rows) else self.rows
         return [self.fresh.get(row.key, row) for row in rows if row.key in keys]
 
-    def since(self, watermark: datetime | None) -> MemoryFiles:
-        self.watermarks.append(watermark)
-        if not self.filters or watermark is None:
+    def since(self, watermarks: Mapping[str, datetime]) -> MemoryFiles:
+        self.watermarks.append(dict(watermarks))
+        if not self.filters or not watermarks:
             return self
         later = MemoryFiles([], self.sources, scope=self.scope, narrowed=True)
         later.__dict__.update({**self.__dict__, "narrowed": True})
         rows = [] if callable(self.rows) else self.rows
-        later.rows = [row for row in rows if row.changed_at is None or row.changed_at >= watermark]
+        later.rows = [
+            row
+            for row in rows
+            if row.changed_at is None or (mark := watermarks.get(row.listed_in)) is None or row.changed_at >= mark
+        ]
         later.requested, later.found = self.requested, self.found
         return later
 
@@ -331,8 +335,8 @@ class SocketFiles:
         self.requests_sent += 1
         return [self._row(row) for row in self.rows if row.key in keys]
 
-    def since(self, watermark: datetime | None) -> SocketFiles:
-        del watermark
+    def since(self, watermarks: Mapping[str, datetime]) -> SocketFiles:
+        del watermarks
         return self
 
     def cost(self) -> Cost:

@@ -55,17 +55,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _MISSING = {
-    "SA": {4, 8, 14, 18, 21},
-    "QU": {10, 16, 22, 23},
-    "PG": {8, 9, 13, 15},
-    "TR": {6, 11, 20, 23, 30, 32, 48, *range(57, 70)},
-    "ST": {4, 7, 9, 15, 16, 18},
+    "SA": {4, 8, 14, 18, 21, 29},
+    "QU": {10, 16, 22, 23, *range(27, 30)},
+    "PG": {8, 9, 13, 15, *range(37, 40), *range(47, 50)},
+    "TR": {6, 11, 20, 23, 30, 32, 48, *range(65, 70), *range(80, 90)},
+    "ST": {4, 7, 9, 15, 16, 18, *range(24, 37)},
     "NM": {3, 4},
-    "CC": {5, 8, 12},
-    "CR": {2, 7, 8, 9, 11},
-    "SE": {6, 16},
+    "CC": {5, 8, 12, *range(22, 30)},
+    "CR": {2, *range(7, 10), 11, 16},
+    "SE": {6, 16, *range(21, 27)},
 }
-_LAST = {"SA": 28, "QU": 26, "PG": 26, "TR": 79, "ST": 23, "NM": 14, "CC": 19, "CR": 12, "SE": 20}
+_LAST = {"SA": 35, "QU": 32, "PG": 51, "TR": 90, "ST": 36, "NM": 14, "CC": 35, "CR": 17, "SE": 26}
 #: Every row there has to be a test for; the numbers that are left out were never given to a row.
 ROWS: tuple[str, ...] = tuple(
     f"{group}{number:02}"

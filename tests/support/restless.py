@@ -16,7 +16,7 @@ import json
 import sys
 from base64 import b64encode
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -314,8 +314,8 @@ class RestlessFiles:
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         return [row async for row in self if row.key in keys]
 
-    def since(self, watermark: datetime | None) -> RestlessFiles:
-        del watermark
+    def since(self, watermarks: Mapping[str, datetime]) -> RestlessFiles:
+        del watermarks
         return self
 
     def cost(self) -> Cost:

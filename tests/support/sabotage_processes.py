@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 from sabotage import Patch, protection
 
 
@@ -67,3 +69,53 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     patch.remove("arena_async.transfer:Context.__del__")
     patch.remove("arena_async.http.session:Session.__del__")
+
+
+@protection("one run of a query works on a directory at a time")
+def _(patch: Patch) -> None:
+    async def at_once(self: Any, if_running: str) -> None:
+        pass
+
+    patch.replace("arena_async.transfer.leases:RunLease.take", at_once)
+    patch.replace("arena_async.transfer.leases:RunLease.claim", lambda self, entries: set())
+
+
+@protection("a run that is not to wait ends")
+def _(patch: Patch) -> None:
+    take = patch.current("arena_async.transfer.leases:RunLease.take")
+
+    async def patient(self: Any, if_running: str) -> None:
+        async with asyncio.timeout(3):
+            await take(self, "wait")
+
+    patch.replace("arena_async.transfer.leases:RunLease.take", patient)
+
+
+@protection("a run ends with its process")
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.transfer.leases:has_ended")
+
+    def silent(process: Any, silence: float, **how: Any) -> bool:
+        return bool(given(process, silence, **{**how, "start_of": lambda _: ""}))
+
+    patch.replace("arena_async.transfer.leases:has_ended", silent)
+
+
+@protection("a file is claimed before it is requested")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.leases:RunLease.claim", lambda self, entries: set())
+
+
+@protection("a process is named by its start too")
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.transfer.leases:has_ended")
+
+    def by_number(process: Any, silence: float, **how: Any) -> bool:
+        return bool(given(attrs.evolve(process, start=""), silence, **how))
+
+    patch.replace("arena_async.transfer.leases:has_ended", by_number)
+
+
+@protection("a run elsewhere has ended when its count stands still")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.leases:Silence.of", lambda self, counter, count: self._monotonic())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
 import types
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -97,6 +98,46 @@ def _(patch: Patch) -> None:
         return error
 
     patch.replace("arena_async.providers.arena.adapter:ArenaAdapter.read_error", suspicious)
+
+
+@protection("a login is waited for as long as its process lives")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.local_files:PrivateFile.hold", lambda self: True)
+
+
+@protection("ages in the session store are not those of the date")
+def _(patch: Patch) -> None:
+    def by_date(self: Any, moment: Any) -> float:
+        passed = self._clock.now().timestamp() - moment["at"]
+        return float(passed) if passed >= 0 else 1e9
+
+    patch.replace("arena_async.providers.arena.sessions:SharedSessions._since", by_date)
+
+
+@protection("each user of a session store has a file")
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.providers.arena.sessions:SharedSessions.__init__")
+
+    def together(self: Any, store: Any, identity: str, **how: Any) -> None:
+        given(self, store, identity, **how)
+        self._file = self._before
+
+    patch.replace("arena_async.providers.arena.sessions:SharedSessions.__init__", together)
+
+
+@protection("only the last one logs out")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.sessions:has_ended", lambda *_, **__: True)
+
+
+@protection("commands share the session of a user")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.client:store_of_user", lambda environ: None)
+
+
+@protection("a login that counts goes on, also without locks")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.sessions:SharedSessions._goes_on", lambda self, claim: False)
 
 
 @protection("what goes wrong with a logout stays there")
@@ -472,7 +513,7 @@ def _(patch: Patch) -> None:
     given = patch.current("arena_async.protocol.pagination:Pagination._offset_after")
 
     def hoping(self: Pagination, page: Any) -> int | None:
-        trusted = self._shape.total and self._total is not None
+        trusted = self._shape.total and self._walk.total is not None
         return given(self, page) if trusted else self.requested.offset + len(page.items)  # type: ignore[no-any-return]
 
     patch.replace("arena_async.protocol.pagination:Pagination._offset_after", hoping)
@@ -484,7 +525,7 @@ def _(patch: Patch) -> None:
         found = given(self, page)
         return self.requested.offset + len(page.items) if found is None else found
 
-    def requesting(self: Pagination, _: Any) -> PaginationStep:
+    def requesting(self: Pagination) -> PaginationStep:
         return self._end(()) if self._requested_again else self._request_again("is empty")
 
     given = patch.replace("arena_async.protocol.pagination:Pagination._offset_after", hoping)
@@ -503,12 +544,12 @@ def _(patch: Patch) -> None:
 
 @protection("rows that come again are noticed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.protocol.pagination:Pagination._check_repeats", lambda *_: None)
+    patch.replace("arena_async.protocol.pagination:Pagination._find_loop", lambda *_: "")
 
 
 @protection("an early empty page is no end")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.protocol.pagination:Pagination._take_empty", lambda self, _: self._end(()))
+    patch.replace("arena_async.protocol.pagination:Pagination._take_empty", lambda self: self._end(()))
 
 
 @protection("the end of a list is judged by the offset")
@@ -523,12 +564,72 @@ def _(patch: Patch) -> None:
 
 @protection("a row that came before is dropped")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.protocol.pagination:Pagination._new_rows", lambda _, page, __: page.items)
+    def keeping(self: Pagination, page: Any, _: object) -> tuple[Any, int]:
+        return page.items, len(page.items)
+
+    patch.replace("arena_async.protocol.pagination:Pagination._new_rows", keeping)
 
 
 @protection("rows that never came are noticed")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.protocol.pagination:Pagination._end", lambda _, rows: PaginationStep(rows=rows))
+
+
+@protection("a list without pages is as long as it states")
+def _(patch: Patch) -> None:
+    def believing(self: Pagination, page: Any) -> PaginationStep:
+        return PaginationStep(rows=page.items)
+
+    patch.replace("arena_async.protocol.pagination:Pagination._take_all", believing)
+
+
+@protection("a list that is not known to be whole is an error")
+def _(patch: Patch) -> None:
+    def silent(self: Pagination, what: str, rows: Any, *, cursor: int | None) -> PaginationStep:
+        return PaginationStep(rows=rows)
+
+    patch.replace("arena_async.protocol.pagination:Pagination._fail", silent)
+
+
+@protection("pages have one row in common")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.protocol.pagination:Pagination._can_share", lambda *_: False)
+
+
+@protection("a list that moved is walked once more")
+def _(patch: Patch) -> None:
+    patch.add("arena_async.protocol.pagination:Pagination._may_walk_again", Always(False))
+
+
+@protection("the gap of one list hides no other")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.union:OF_ONE_LIST", ())
+
+
+@protection("files of a run that are not all are not cached")
+def _(patch: Patch) -> None:
+    async def caching(self: Any, tenant: str, definition: str, run: Any) -> Any:
+        files, failure = await given(self, tenant, definition, run)
+        await self._keep(tenant, definition, run.guid, files)
+        return files, failure
+
+    given = patch.replace("arena_async.providers.arena.files:ZipFiles._requested", caching)
+
+
+@protection("a number beside guids is compared with them")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.events:read_count", lambda _: None)
+
+
+@protection("the default number of rows is no whole list")
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.protocol.pagination:Pagination._offset_after")
+
+    def hoping(self: Pagination, page: Any) -> int | None:
+        short = len(page.items) != self.requested.limit
+        return None if short and not self._shape.total else given(self, page)
+
+    patch.replace("arena_async.protocol.pagination:Pagination._offset_after", hoping)
 
 
 @protection("rows without a key are never taken for repeats")
@@ -559,25 +660,25 @@ def _(patch: Patch) -> None:
 @protection("a number of rows is one")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.providers.centrepoint.adapter:_count", lambda payload, name: payload.get(name))
-    patch.replace("arena_async.providers.arena.adapter:_count", lambda value: value)
+    patch.replace("arena_async.providers.arena.adapter:read_count", lambda value: value)
 
 
 @protection("nothing is no number of rows")
 def _(patch: Patch) -> None:
     named = patch.current("arena_async.providers.centrepoint.adapter:_count")
-    alone = patch.current("arena_async.providers.arena.adapter:_count")
+    alone = patch.current("arena_async.providers.arena.adapter:read_count")
 
     def count(payload: Any, name: str) -> Any:
         return 0 if payload.get(name, 0) is None else named(payload, name)
 
     patch.replace("arena_async.providers.centrepoint.adapter:_count", count)
-    patch.replace("arena_async.providers.arena.adapter:_count", lambda value: 0 if value is None else alone(value))
+    patch.replace("arena_async.providers.arena.adapter:read_count", lambda value: 0 if value is None else alone(value))
 
 
 @protection("a number of rows is read")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.providers.centrepoint.adapter:_count", lambda *_: None)
-    patch.replace("arena_async.providers.arena.adapter:_count", lambda _: None)
+    patch.replace("arena_async.providers.arena.adapter:read_count", lambda _: None)
 
 
 @protection("the page that came is the page that was asked for")
@@ -604,9 +705,15 @@ def _(patch: Patch) -> None:
     given = patch.replace("arena_async.http.paginator:_PageLoader.page", once)
 
 
+def _hoping(body: bytes, **_: Any) -> Any:
+    """Parse what comes at once, by the rules of the parser."""
+    yield
+    return json.loads(body.decode())
+
+
 @protection("whatever comes is read by rules, and never by hope")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.http.paginator:parse_json", lambda body, **_: json.loads(body.decode()))
+    patch.replace("arena_async.protocol.decoding:json_steps", _hoping)
 
 
 @protection("what is no page is no empty list")
@@ -617,7 +724,7 @@ def _(patch: Patch) -> None:
         except DecodeError:
             return Page(items=(), offset=requested.offset, limit=requested.limit)
 
-    patch.replace("arena_async.protocol.decoding:parse_json", lambda body, **_: json.loads(body.decode()))
+    patch.replace("arena_async.protocol.decoding:json_steps", _hoping)
     given = patch.replace("arena_async.providers.arena.adapter:ArenaAdapter.read_page", reading)
 
 
@@ -687,3 +794,17 @@ def _(patch: Patch) -> None:
         return page
 
     patch.replace("arena_async.http.paginator:_PageLoader.take", take)
+
+
+@protection("all of a response has one deadline")
+def _(patch: Patch) -> None:
+    def patient(self: Any, *args: Any) -> None:
+        given(self, *args)
+        self._body_seconds = math.inf
+
+    given = patch.replace("arena_async.http.connections:Connections.__init__", patient)
+
+
+@protection("values are counted before they are made")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.protocol.json_steps:MAX_VALUES", 10**9)

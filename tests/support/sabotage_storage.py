@@ -17,10 +17,11 @@ from sabotage import Always, Patch, protection
 
 from arena_async.errors import ArenaAsyncError, IntegrityError, StorageError
 from arena_async.protocol import filenames
+from arena_async.protocol.filenames import target_path
 from arena_async.protocol.files import RemoteFile
 from arena_async.transfer.filesystem import explained
 from arena_async.transfer.models import Action, FileState
-from arena_async.transfer.planner import Decision, Move, Recovery, target_path
+from arena_async.transfer.planner import Decision, Move, Recovery
 
 # --- full disks -------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
@@ -15,6 +15,7 @@ import attrs
 from sabotage import Always, Patch, protection
 
 from arena_async.errors import ApiError, HostPausedError, TransportError
+from arena_async.http import connections
 from arena_async.protocol.files import BodyHead
 from arena_async.protocol.messages import Request, Response
 from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep
@@ -198,7 +199,7 @@ def _(patch: Patch) -> None:
 
 @protection("an answer that is no file is told by its first bytes")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer:_PAGE", re.compile(rb"(?!)"))
+    patch.replace("arena_async.protocol.text_content:document_in", _always(""))
     patch.replace("arena_async.transfer:ContentVerifier._wrong_kind", _always(None))
 
 
@@ -607,3 +608,105 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.http.exchange:Exchange.redirected", redirected)
     patch.replace("arena_async.http.exchange:origin", lambda url: url.partition("/x")[0])
     patch.replace("arena_async.protocol.urls:UrlPolicy.check", lambda self, url: None)
+
+
+@protection("a change mark moves with the content")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.items:_may_hide_a_change", lambda _: False)
+
+
+@protection("a connection on which something is unread is not used again")
+def _(patch: Patch) -> None:
+    async def send(self: Any, conn: Any) -> Any:
+        sending, protocol = connections._SENDING.get(), conn.protocol
+        response = await aiohttp.ClientRequest.send(self, conn)
+        if sending is not None:
+            sending[0].note_sent(sending[1], protocol)
+        return response
+
+    patch.replace("arena_async.http.connections:_CountedRequest.send", send)
+
+
+@protection("a file is reported when its connection was empty")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.http.framing:ConnectionOrder.check", _always(None))
+    patch.replace("arena_async.http.framing:ConnectionOrder.note_surplus", _always(None))
+
+
+@protection("what follows a whole body is not of it")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.http.framing:OneResponse.take_over", classmethod(_always(None)))
+    salvage = patch.current("arena_async.http.body:ReaderBody._salvage")
+
+    def forgetting(self: Any, failure: Exception) -> bytes:
+        self._declared = None
+        return bytes(salvage(self, failure))
+
+    patch.replace("arena_async.http.body:ReaderBody._salvage", forgetting)
+
+
+@protection("the end of a compressed page is checked")
+def _(patch: Patch) -> None:
+    class Lenient:
+        """Unpacks without a look at the end."""
+
+        eof = True
+
+        def __init__(self) -> None:
+            self._inner = zlib.decompressobj(wbits=-15)
+            self._first = True
+
+        def decompress(self, data: bytes, limit: int) -> bytes:
+            """Return what is inside; the header of a gzip file without a name has ten bytes."""
+            first, self._first = self._first, False
+            return self._inner.decompress(data[10:] if first else data, limit)
+
+    patch.replace("arena_async.http.framing:new_inflater", lambda coding: Lenient() if coding else None)
+
+
+@protection("text is taken for a table only if it is one")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.protocol.text_content:is_table", _always(True))
+
+
+@protection("what people uploaded is theirs")
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.transfer:_new_verifier")
+
+    def strict(job: Any, *args: Any) -> Any:
+        job.file = attrs.evolve(job.file, uploaded=False)
+        return given(job, *args)
+
+    patch.replace("arena_async.transfer:_new_verifier", strict)
+
+
+@protection("a coding is one only if it is registered")
+def _(patch: Patch) -> None:
+    def coded(head: BodyHead) -> frozenset[str]:
+        return frozenset({head.encoding if head.encoding is not None else "identity"}) - {"identity"}
+
+    patch.replace("arena_async.protocol.ranges:_codings", coded)
+
+
+@protection("a page is told from a changed file")
+def _(patch: Patch) -> None:
+    async def believe(*_: object) -> None:
+        return None
+
+    patch.replace("arena_async.transfer:_check_document", believe)
+
+
+@protection("a page leaves what was received before")
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.transfer:decide_retry")
+
+    def dropping(error: Exception, tries: Tries, **facts: Any) -> Recovery:
+        recovery = given(error, tries, **facts)
+        return attrs.evolve(recovery, drop=recovery.drop or getattr(error, "page", False))
+
+    patch.replace("arena_async.transfer:decide_retry", dropping)
+
+
+@protection("bodies wait for open files")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.filesystem:is_out_of_files", _always(False))

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import shutil
 import socket
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -232,8 +232,8 @@ class ServedFiles:
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         return [self._entry(name) for name in self._names if f"served/{name}" in keys]
 
-    def since(self, watermark: datetime | None) -> ServedFiles:
-        del watermark
+    def since(self, watermarks: Mapping[str, datetime]) -> ServedFiles:
+        del watermarks
         return self
 
     def cost(self) -> Cost:

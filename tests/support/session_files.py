@@ -170,8 +170,8 @@ class SessionFiles:
         refusal = partial(read_refusal, file=file, now=datetime.now(UTC))
         return await self.session.stream(request, offset=offset, validator=validator, until=until, read_error=refusal)
 
-    def since(self, watermark: datetime | None) -> SessionFiles:
-        del watermark
+    def since(self, watermarks: Mapping[str, datetime]) -> SessionFiles:
+        del watermarks
         return self
 
     def cost(self) -> Cost:

@@ -14,6 +14,7 @@ from arena_async.options import RetryPolicy
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DataRequests
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.data_requests import ActiveRequests
+from arena_async.providers.send_once import RequestStore
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 
 __all__ = ["QUICK", "Clock", "SleepersClock", "api_of", "client_of", "is_whole", "naive", "requests_of", "sample_rows"]
@@ -69,7 +70,8 @@ def requests_of(
 ) -> Any:
     """Make what starts requests for data, by the clock of the test."""
     timing = library.Clock(monotonic=clock, sleep=clock.sleep, random=lambda: 0.0, now=clock.now)
-    return DataRequests(Api(client.session, tenant="tenant", clock=timing), kind, active or ActiveRequests())
+    records = RequestStore("tenant", now=clock.now)
+    return DataRequests(Api(client.session, tenant="tenant", clock=timing), kind, active or ActiveRequests(), records)
 
 
 def naive(*parts: int) -> datetime:

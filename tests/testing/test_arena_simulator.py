@@ -773,7 +773,7 @@ async def test_an_import_run_takes_its_values_as_parts_or_in_the_query(in_query:
 
 async def test_an_import_run_needs_its_file_a_known_type_and_multipart() -> None:
     """What the page requires is required."""
-    async with ArenaSimulator() as simulator:
+    async with ArenaSimulator(import_parameters="both") as simulator:
         caller = await enter(simulator)
         runs = f"POST /imports/{simulator.import_}/runs"
         assert (await caller(runs, b"--x--\r\n", MULTIPART)).code == 3001
@@ -783,7 +783,7 @@ async def test_an_import_run_needs_its_file_a_known_type_and_multipart() -> None
 
 async def test_an_import_run_is_committed_either_way_and_never_taken_back() -> None:
     """The body or the query may ask for it."""
-    async with ArenaSimulator(imports=2) as simulator:
+    async with ArenaSimulator(imports=2, import_parameters="both") as simulator:
         caller = await enter(simulator)
         runs = f"PUT /imports/{simulator.import_}/runs"
         one, two = (run.guid for run in simulator.imports[simulator.import_].runs)
@@ -791,6 +791,31 @@ async def test_an_import_run_is_committed_either_way_and_never_taken_back() -> N
         assert [(answer.status, answer.json["commit"]) for answer in (by_body, by_query)] == [(201, True), (201, True)]
         assert (await caller(f"{runs}/{one}", {"commit": False})).code == 3003
         assert (await caller(f"{runs}/{one}/complete")).json["status"] == "COMPLETE"
+
+
+@pytest.mark.parametrize(
+    ("read", "query", "part", "committed"),
+    [
+        ("query", "", "false", True),
+        ("query", "?commit=false", "true", False),
+        ("parts", "?commit=true", "false", False),
+        ("parts", "", "true", True),
+        ("both", "?commit=false", "true", False),
+        ("both", "", "false", False),
+    ],
+)
+async def test_a_run_commits_as_one_of_the_documents_has_it(read: Any, query: str, part: str, committed: bool) -> None:
+    """By the one that knows a query only, a run commits unless that says no."""
+    async with ArenaSimulator(import_parameters=read) as simulator:
+        caller = await enter(simulator)
+        content = form(submitFileType="CSV", commit=part, submitContent="number\r\n1\r\n")
+        made = await caller(
+            f"POST /imports/{simulator.import_}/runs{query}&submitFileType=CSV".replace("runs&", "runs?"),
+            content,
+            MULTIPART,
+        )
+
+    assert (made.status, made.json["commit"]) == (201, committed)
 
 
 @pytest.mark.parametrize(

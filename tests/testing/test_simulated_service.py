@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -181,6 +182,22 @@ async def test_a_fault_does_what_it_says_once(fault: faults.Fault, status: int, 
     got = broken.body[: len(body)] if fault.name == "chunked" and ending == "cut" else broken.body
     assert (broken.status, got, broken.ending) == (status, body, ending)
     assert (sound.status, sound.body, sound.ending) == (200, BODY, "whole")
+
+
+@pytest.mark.parametrize(
+    ("page", "at", "count", "left"),
+    [
+        ({"count": 3, "results": [1, 2, 3]}, 0, None, {"count": 0, "results": []}),
+        ({"count": 3, "results": [1, 2, 3]}, 1, 1, {"count": 2, "results": [1, 3]}),
+        ({"count": 9, "results": [1, 2, 3]}, 2, None, {"count": 9, "results": [1, 2]}),
+        ({"items": [1, 2, 3], "totalCount": 3}, 0, 1, {"items": [2, 3], "totalCount": 3}),
+        ([1, 2, 3], 1, None, [1]),
+        ({"guid": "G"}, 0, None, {"guid": "G"}),
+    ],
+)
+def test_a_page_may_lack_rows(page: object, at: int, count: int | None, left: object) -> None:
+    """The number of the page follows its rows, a total does not."""
+    assert json.loads(bytes(Reply.json(page).lacking(at, count).body)) == left
 
 
 async def test_surplus_bytes_really_follow_a_length_that_is_too_small() -> None:

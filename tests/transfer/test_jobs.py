@@ -19,38 +19,32 @@ from arena_async.transfer.models import StartedRun
 BEGAN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
 
 
-async def test_a_job_is_remembered_by_the_next_process(tmp_path: Path) -> None:
-    """Every field comes back; what is written later replaces what was there."""
+def leave(to: Path, *values: object) -> None:
+    """Leave the row of a run, as an earlier version wrote it."""
+    with closing(sqlite3.connect(to / ".arena-async" / "ledger.sqlite")) as ledger:
+        ledger.execute("INSERT INTO jobs (key, state, run, began, took) VALUES (?, ?, ?, ?, ?)", values)
+        ledger.commit()
+
+
+async def test_a_run_that_an_earlier_version_has_noted_is_known_until_it_is_forgotten(tmp_path: Path) -> None:
+    """Every field comes back, and a time of any zone is the same time."""
+    began = BEGAN.astimezone(timezone(timedelta(hours=5, minutes=45)))
     async with Mirror(tmp_path) as mirror:
         assert await mirror.started_run("arena/W/exports/G") is None
-        await mirror.write_started_run(StartedRun(key="arena/W/exports/G", state="starting", began=BEGAN))
-        await mirror.write_started_run(
-            StartedRun(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5)
-        )
+    leave(tmp_path, "arena/W/exports/G", "started", "R", began.isoformat(), 61.5)
     async with Mirror(tmp_path) as mirror:
         found = await mirror.started_run("arena/W/exports/G")
+        await mirror.forget_started_run("arena/W/exports/G")
+        assert await mirror.started_run("arena/W/exports/G") is None
 
     assert found == StartedRun(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5)
 
 
-async def test_the_time_of_a_job_is_kept_whatever_its_zone(tmp_path: Path) -> None:
-    """A moment is a moment."""
-    began = BEGAN.astimezone(timezone(timedelta(hours=5, minutes=45)))
-    async with Mirror(tmp_path) as mirror:
-        await mirror.write_started_run(StartedRun(key="k", began=began))
-        found = await mirror.started_run("k")
-
-    assert found is not None
-    assert found.began == BEGAN
-
-
 async def test_a_row_that_makes_no_sense_is_no_job(tmp_path: Path) -> None:
     """A state that nobody writes is not believed."""
-    async with Mirror(tmp_path) as mirror:
-        await mirror.write_started_run(StartedRun(key="k", state="started", run="R"))
-    with sqlite3.connect(tmp_path / ".arena-async" / "ledger.sqlite") as connection:
-        connection.execute("UPDATE jobs SET state = 'dancing'")
-    connection.close()
+    async with Mirror(tmp_path):
+        pass
+    leave(tmp_path, "k", "dancing", "R", None, None)
     async with Mirror(tmp_path) as mirror:
         assert await mirror.started_run("k") is None
 
@@ -63,8 +57,10 @@ async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_ro
         "('k', 'complete', 'a/b.zip', 'a/b.zip', 7, 8, 'c', 'd', NULL, 'crc', 'n', '', '', NULL)",
     )
 
+    async with Mirror(tmp_path):
+        pass
+    leave(tmp_path, "j", "started", "R", None, None)
     async with Mirror(tmp_path) as mirror:
-        await mirror.write_started_run(StartedRun(key="j", state="started", run="R"))
         (entry,) = [entry async for entry in mirror.entries()]
         job = await mirror.started_run("j")
 
@@ -72,7 +68,7 @@ async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_ro
     assert job == StartedRun(key="j", state="started", run="R")
     assert not list(path.parent.glob("*.damaged*"))
     connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA user_version").fetchone() == (4,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (5,)
     connection.close()
 
 

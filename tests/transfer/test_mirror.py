@@ -292,7 +292,7 @@ async def test_more_than_a_page_is_removed_and_forgotten(tmp_path: Path) -> None
     assert isinstance(files.rows, list)
     del files.rows[:449]
 
-    report = await sync(tmp_path, files, prune=True)
+    report = await sync(tmp_path, files, prune="force")
     again = await sync(tmp_path, files)
 
     assert counted(report) == {"keep": 1, "prune": 448, "gone": 1}
@@ -375,7 +375,7 @@ async def test_a_narrowed_set_makes_nothing_gone(tmp_path: Path) -> None:
 
 def dated(days: int, *, filters: bool = True) -> MemoryFiles:
     """Make a set of one file a day, which the service can filter."""
-    rows = [remote(f"f{day}", changed_at=NOW - timedelta(days=days - day)) for day in range(days)]
+    rows = [remote(f"f{day}", listed_in="all", changed_at=NOW - timedelta(days=days - day)) for day in range(days)]
     files = MemoryFiles(rows, {row.key: Source(body=content(100, row.key)) for row in rows})
     files.filters = filters
     return files
@@ -389,7 +389,7 @@ async def test_a_clean_run_moves_the_watermark(tmp_path: Path) -> None:
     files.watermarks.clear()
     report = await sync(tmp_path, files)
 
-    assert files.watermarks[0] == NOW - timedelta(days=1, hours=1)
+    assert files.watermarks == [{"all": NOW - timedelta(days=1, hours=1)}]
     assert counted(report) == {"keep": 1}
 
 
@@ -402,7 +402,7 @@ async def test_a_watermark_in_the_future_is_not_believed(tmp_path: Path) -> None
     files.watermarks.clear()
     await sync(tmp_path, files)
 
-    assert files.watermarks[0] == NOW - timedelta(hours=1)
+    assert files.watermarks == [{"all": NOW - timedelta(hours=1)}]
 
 
 @pytest.mark.parametrize("trouble", ["failure", "quota", "listing"])
@@ -430,7 +430,7 @@ async def test_a_run_that_is_not_clean_moves_nothing(trouble: str, tmp_path: Pat
     files.watermarks.clear()
     report = await sync(tmp_path, files)
 
-    assert all(mark == NOW for mark in files.watermarks)
+    assert files.watermarks == []
     assert (tmp_path / "files" / "f3.bin").exists()
     assert sum(counted(report).values()) == 10
 

@@ -44,6 +44,7 @@ from arena_async.protocol.filenames import duplicate_path as collision_path
 from arena_async.protocol.filenames import target_path as place
 from arena_async.protocol.files import Cost, RemoteFile
 from arena_async.protocol.messages import Secret
+from arena_async.transfer.duplicates import is_newer
 from arena_async.transfer.models import FileState
 from arena_async.transfer.models import LedgerEntry as Entry
 from arena_async.transfer.planner import (
@@ -51,7 +52,6 @@ from arena_async.transfer.planner import (
     Tries,
     decide,
     decide_retry,
-    is_newer,
     is_permanent,
     is_same_content,
 )

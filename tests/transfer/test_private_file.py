@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -190,3 +191,72 @@ def test_processes_lose_no_change(place: Path) -> None:
 
     assert [child.wait(60) for child in children] == [0] * 4
     assert read(PrivateFile(place)) == b"200"
+
+
+def test_a_lock_is_held_by_one_at_a_time_until_it_is_let_go(place: Path) -> None:
+    """It has nothing to do with the lock of a change, and taking it twice is taking it once."""
+    one, two = PrivateFile(place), PrivateFile(place)
+
+    assert (one.hold(), one.hold(), two.hold()) == (True, True, False)
+    assert put(two, b"changed meanwhile") is None
+    one.let_go()
+    assert (two.hold(), one.hold()) == (True, False)
+    two.let_go()
+    two.let_go()
+    assert one.hold() is True
+    one.let_go()
+
+
+def test_a_lock_ends_with_what_held_it(place: Path) -> None:
+    """An owner that was forgotten keeps nobody waiting."""
+    forgotten = PrivateFile(place)
+    assert forgotten.hold() is True
+    del forgotten
+
+    other = PrivateFile(place)
+    assert other.hold() is True
+    other.let_go()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks on Windows")
+@pytest.mark.parametrize("lets_go", [True, False])
+def test_a_fork_neither_keeps_a_lock_nor_ends_it(place: Path, lets_go: bool) -> None:
+    """The copy in the child is none of its own; when the process lets go, the lock is free although the child lives."""
+    one, other = PrivateFile(place), PrivateFile(place)
+    assert one.hold() is True
+    go, end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        if lets_go:
+            one.let_go()
+        os.write(end, b".")
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    assert os.read(go, 1) == b"."
+    meanwhile = other.hold()
+    one.let_go()
+    after = other.hold()
+    other.let_go()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(go)
+    os.close(end)
+
+    assert (meanwhile, after) == (False, True)
+
+
+@pytest.mark.parametrize("refusal", [None, OSError(errno.ENOLCK, "no locks"), OSError(errno.EIO, "a fault")])
+def test_where_files_cannot_be_locked_no_lock_is_held(place: Path, refusal: OSError | None) -> None:
+    """Everyone is granted one, or nobody: both say nothing."""
+    disk = FaultyDisk()
+
+    def lock(real: object, file: int) -> bool:
+        if refusal is not None:
+            raise refusal
+        return True
+
+    disk.replace("lock", lock)
+    file = PrivateFile(place, files=disk)
+
+    assert file.hold() is None
+    file.let_go()

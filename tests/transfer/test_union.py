@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def test_a_union_says_what_its_sets_say() -> None:
     assert both.scope == "one + two"
     assert both.narrowed
     assert both.cost() == Cost(listing=2, per_file=1, exact=True)
-    assert both.since(None) is both
+    assert both.since({}) is both
     assert union(one) is one
     with pytest.raises(ConfigurationError):
         union()
@@ -96,3 +96,17 @@ async def test_shared_sessions_are_counted_once() -> None:
     two.listings = one.listings = 7
 
     assert union(one, two).requests_sent == 7
+
+
+async def test_a_key_that_a_set_cannot_look_up_may_be_found_in_another() -> None:
+    """Where it is in none, the error of the first one says that it is not known to be gone."""
+
+    class Doubtful(MemoryFiles):
+        async def find(self, keys: Collection[str]) -> list[RemoteFile]:
+            raise ListingError("one row is missing")
+
+    both = union(Doubtful([], {}, scope="one"), named("b", scope="two"))
+
+    assert [file.key for file in await both.find(["test/b"])] == ["test/b"]
+    with pytest.raises(ListingError, match="one row is missing"):
+        await both.find(["test/b", "test/c"])

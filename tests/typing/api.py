@@ -147,7 +147,6 @@ def clients(context: ssl.SSLContext, connector: aiohttp.BaseConnector) -> tuple[
         quota_reserve=100,
         on_exhausted="wait",
         session_store="~/.config/arena-async/sessions.json",
-        import_parameters="query",
         retry=RetryPolicy(attempts=5, timeout=300, wait_initial=0.5, wait_max=60, wait_jitter=1, wait_exp_base=2),
         timeouts=Timeouts(connect=15, read=60, pool=60, slowest_rate=1024, slowest_over=60),
         ssl=context,
@@ -172,7 +171,9 @@ def clients(context: ssl.SSLContext, connector: aiohttp.BaseConnector) -> tuple[
     ArenaClient(ArenaMachineCredentials("id", "secret", "https://oauth.bom.com/oauth2/token"), region="us")
     ArenaClient(session_id="abc", region="eu", session_store=None)
     ArenaClient(ArenaCredentials("a@b.example", "word"), session_store=SessionStore(Path("sessions.json")))
+    ArenaClient(ArenaCredentials("a@b.example", "word"), session_store=SessionStore("sessions.json", log_out=True))
     assert_type(ArenaClient.from_env(session_store="sessions.json", on_exhausted="stop"), ArenaClient)
+    assert_type(ArenaClient.from_env(shared=True), ArenaClient)
     settings: ClientSettings = {"retry": RetryPolicy(), "proxy": None, "connector": connector}
     assert_type(ArenaClient.from_env(allow_http=True, **settings), ArenaClient)
     assert_type(CentrePointClient.from_env(rate_limit=100, **settings), CentrePointClient)
@@ -270,7 +271,7 @@ async def export_jobs(arena: ArenaClient, guid: str, mirror: Mirror) -> None:
     run = await arena.exports.start(guid, criteria=items_by_guid([guid]), poll=poll, on_status=see)
     assert_type(await arena.exports.wait(guid, run, poll=poll, earlier=[run], on_status=see), ExportRun)
     assert_type(await arena.exports.wait(definition, run.guid), ExportRun)
-    fetched = await arena.exports.fetch(definition, "warehouse", poll=poll, fresh=True, on_status=see)
+    fetched = await arena.exports.fetch(definition, "warehouse", poll=poll, start_anew=True, on_status=see)
     assert_type(fetched, Fetched[ExportRun])
     assert_type(fetched.paths, tuple[Path, ...])
     assert_type((await arena.exports.fetch(guid, mirror, criteria=criteria)).report, Report)
@@ -396,7 +397,7 @@ async def study(centrepoint: CentrePointClient) -> None:
     """A whole study, and subjects by name."""
     files = centrepoint.study_files(234)
     assert_type(files, StudyFileSet)
-    some: FileSet = files.since(dt.datetime.now(dt.UTC))
+    some: FileSet = files.since({"list": dt.datetime.now(dt.UTC)})
     assert_type(await files.stale(), list[StaleDataSet])
     assert_type(some.narrowed, bool)
     async for stale in centrepoint.studies.stale(234):
@@ -485,7 +486,7 @@ async def downloads(files: FileSet) -> None:
 
 async def mirrors(files: FileSet) -> None:
     """Plan, sync, verify, entries."""
-    async with Mirror(Path("warehouse"), observer=watch_slowly, clock=Clock()) as mirror:
+    async with Mirror(Path("warehouse"), observer=watch_slowly, if_running="fail", clock=Clock()) as mirror:
         plan = await mirror.plan(files)
         assert_type(plan, Plan)
         assert_type(plan.cost, Cost)

@@ -4,7 +4,7 @@ Access to Arena: from the settings and credentials given by the caller to the au
 ::
 
     ArenaCredentials          log in with the first request, log out at the end
-      with a session store    look for the session of another process first; never log out
+      with a session store    look for the session of another process first; log out last, or never
       with a session id       use that one; when it has expired, log in
     ArenaMachineCredentials   a bearer token; several processes may have one each
     a session id alone        use that one; when it has expired, that is an error
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Final, get_args
+from typing import Final
 from urllib.parse import urlsplit
 
 import attrs
@@ -24,7 +24,7 @@ import attrs
 from arena_async.errors import ConfigurationError
 from arena_async.http.client import named_by
 from arena_async.http.login import Authentication
-from arena_async.options import VERSION
+from arena_async.options import VERSION, Clock
 from arena_async.protocol.messages import Secret, printable
 from arena_async.protocol.urls import UrlPolicy, origin
 from arena_async.providers.arena.adapter import ArenaAdapter
@@ -37,14 +37,13 @@ from arena_async.providers.arena.auth import (
     PasswordAuth,
     session_credential,
 )
-from arena_async.providers.arena.imports import ImportParameters
 from arena_async.providers.arena.sessions import SessionStore, SharedSessions
 
 __all__ = [
     "NORTH_AMERICA",
     "Access",
     "AccessSettings",
-    "check_choices",
+    "check_workspace",
     "find_base_url",
     "grant",
     "read_address",
@@ -137,17 +136,15 @@ def _host(url: str) -> str:
         return ""
 
 
-def check_choices(workspace_id: object, import_parameters: object) -> None:
+def check_workspace(workspace_id: object) -> None:
     """
-    Check the settings that have few valid values.
+    Check the number of a workspace.
 
     Raises:
-        ConfigurationError: One of them is something else.
+        ConfigurationError: It is something else.
     """
     if workspace_id is not None and (isinstance(workspace_id, bool) or not isinstance(workspace_id, int)):
         raise ConfigurationError(f"ArenaClient.workspace_id is {workspace_id!r}; it takes the number or None.")
-    if import_parameters not in get_args(ImportParameters):
-        raise ConfigurationError(f"ArenaClient.import_parameters is {import_parameters!r}; it takes parts or query.")
 
 
 def written_reason(text: str | None) -> str:
@@ -280,7 +277,7 @@ class Access:
     claim: LoginClaim | None = None
 
 
-def grant(requested: AccessSettings, adapter: ArenaAdapter) -> Access:
+def grant(requested: AccessSettings, adapter: ArenaAdapter, clock: Clock) -> Access:
     """
     Return the authentication of the session.
 
@@ -314,7 +311,7 @@ def grant(requested: AccessSettings, adapter: ArenaAdapter) -> Access:
     login = Authentication(
         auth=attrs.evolve(auth, claim=claim),
         given=given,
-        store=SharedSessions(store, identity, now=adapter.now) if store is not None else None,
+        store=SharedSessions(store, identity, clock=clock) if store is not None else None,
     )
     return Access(login=login, user=email, shown=shown, claim=claim)
 

@@ -19,7 +19,7 @@ from arena_async.protocol.pagination import ListShape, Page, PageRequest
 from arena_async.protocol.quota import Quota
 from arena_async.providers.arena.error_codes import error_of
 
-__all__ = ["LIST", "ArenaAdapter", "next_reset", "read_reset"]
+__all__ = ["LIST", "ArenaAdapter", "next_reset", "read_count", "read_reset"]
 
 _log = logging.getLogger("arena_async")
 
@@ -62,7 +62,7 @@ class ArenaAdapter:
         """
         count, rows = None, payload
         if isinstance(payload, dict):
-            count, rows = _count(payload.get("count")), payload.get("results")
+            count, rows = read_count(payload.get("count")), payload.get("results")
             if rows is None:
                 rows = _rows_elsewhere(payload)
         if isinstance(rows, dict):
@@ -122,8 +122,13 @@ def _rows_elsewhere(payload: dict[str, Any]) -> Any:
     return []
 
 
-def _count(value: Any) -> int | None:
-    """Read the count, which may come as text."""
+def read_count(value: Any) -> int | None:
+    """
+    Read the count of a list, which may come as text; None where there is none.
+
+    Raises:
+        DecodeError: It is no number of rows.
+    """
     if value is None:
         return None
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,16}", value):

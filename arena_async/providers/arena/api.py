@@ -31,6 +31,7 @@ __all__ = [
     "known_word",
     "make_request",
     "paginate",
+    "tenant_of",
     "write_datetime",
     "write_fields",
 ]
@@ -67,6 +68,13 @@ class ArenaService:
     def _site_of_session(self) -> str:
         base = self.session.base_url
         return f"{origin(base)}{urlsplit(base).path.rstrip('/')}"
+
+
+async def tenant_of(service: ArenaService) -> str:
+    """Return the name of the workspace of the session, after a login where that is not known yet."""
+    credential = await service.session.credential()
+    workspace = f"workspace {credential.workspace}" if credential.workspace else "last workspace used"
+    return f"{service.site} {workspace}"
 
 
 def make_request(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self, Unpack
+
+import attrs
 
 from arena_async.http.client import BaseClient, ClientSettings, http_options, named_by
 from arena_async.http.paginator import Paginator
 from arena_async.http.session import Session
 from arena_async.protocol.messages import Secret, printable
 from arena_async.protocol.quota import DailyQuota, OnExhausted
+from arena_async.protocol.state_directory import user_state_directory
 from arena_async.protocol.urls import UrlPolicy
 from arena_async.providers.arena.access import (
     AccessSettings,
-    check_choices,
+    check_workspace,
     find_base_url,
     grant,
     read_address,
@@ -29,10 +33,11 @@ from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCrede
 from arena_async.providers.arena.events import EventQueue, Events
 from arena_async.providers.arena.exports import Exports
 from arena_async.providers.arena.extracts import Extracts
-from arena_async.providers.arena.imports import ImportParameters, Imports
+from arena_async.providers.arena.imports import Imports
 from arena_async.providers.arena.items import Files, Items
 from arena_async.providers.arena.models import ApiUsage
-from arena_async.providers.arena.sessions import SessionStore
+from arena_async.providers.arena.sessions import SessionStore, store_of_user
+from arena_async.providers.send_once import RequestStore
 
 __all__ = ["ArenaClient"]
 
@@ -61,8 +66,9 @@ class ArenaClient(BaseClient):
         region: The region by its name in place of ``base_url``: ``us``, ``gov``, ``eu``, ``uk`` or ``cn``.
         session_id: A session that was opened elsewhere. It is never logged out; when it has expired, the credentials
             log in, or without any that is an error.
-        session_store: The path of a file through which the processes of one user share their session. It is never
-            logged out and expires 90 minutes after its last use. The file can be read by this user only, and is
+        session_store: The path of a file through which the processes of one user share their session; its name gets a
+            digest of the user. The session is never logged out and expires 90 minutes after its last use, unless a
+            :class:`SessionStore` says that the last one logs out. The file can be read by this user only, and is
             rejected in a directory that others may read.
         workspace_id: The workspace; None for the one the user was in last, which may be any.
         usage_reason: What the service notes as the reason of every request; None for the name of this library.
@@ -70,8 +76,8 @@ class ArenaClient(BaseClient):
         on_exhausted: What happens when the requests of the day are used up, down to the reserve: ``"stop"`` fails at
             once with :class:`~arena_async.QuotaExhaustedError`; ``"wait"`` waits until the reset, when one request is
             sent first and the others follow.
-        import_parameters: How the parameters of an import are sent: as ``parts`` of the form, or as a ``query``.
-            The vendor documents both; try the other one where the service does not understand the first.
+        state_directory: The directory of the records of what was sent to the service, by which nothing is sent twice;
+            None for the state directory of the user.
         allow_http: Allow plain http, which shows the password to the whole network. Loopback needs no permission.
         settings: How it uses the network and tries again: :class:`~arena_async.ClientSettings`.
 
@@ -91,17 +97,17 @@ class ArenaClient(BaseClient):
         usage_reason: str | None = None,
         quota_reserve: int = 0,
         on_exhausted: OnExhausted = "stop",
-        import_parameters: ImportParameters = "parts",
+        state_directory: str | os.PathLike[str] | None = None,
         allow_http: bool = False,
         **settings: Unpack[ClientSettings],
     ) -> None:
-        check_choices(workspace_id, import_parameters)
+        check_workspace(workspace_id)
         address, reason = find_base_url(base_url, region), written_reason(usage_reason)
         urls = UrlPolicy.for_base(address, allow_http=allow_http)
         options = http_options(settings, headers={"content-type": "application/json", "Arena-Usage-Reason": reason})
         adapter = ArenaAdapter(now=options.clock.now)
         access = AccessSettings(credentials, session_id, session_store, address, workspace_id, reason)
-        self._access = grant(access, adapter)
+        self._access = grant(access, adapter, options.clock)
         session = Session(
             self._access.login,
             adapter,
@@ -112,9 +118,11 @@ class ArenaClient(BaseClient):
         )
         super().__init__(session)
         reserve, user, clock = quota_reserve, self._access.user, options.clock
-        self.extracts = Extracts(session, reserve, user, clock)
-        self.exports = Exports(session, reserve, user, clock)
-        self.imports = Imports(session, reserve, user, clock, import_parameters)
+        records = RequestStore(user or self._access.shown, state_directory, now=clock.now)
+        timing = attrs.evolve(clock, now=session.now)
+        self.extracts = Extracts(session, reserve, user, timing, records=records)
+        self.exports = Exports(session, reserve, user, timing, records=records)
+        self.imports = Imports(session, reserve, user, timing, records=records)
         self.events, self.event_queue = Events(session, clock), EventQueue(session, clock)
         self.files, self.items = Files(session, reserve), Items(session, reserve)
 
@@ -124,6 +132,7 @@ class ArenaClient(BaseClient):
         *,
         environ: Mapping[str, str] | None = None,
         session_store: str | os.PathLike[str] | SessionStore | None = None,
+        shared: bool = False,
         on_exhausted: OnExhausted = "stop",
         allow_http: bool = False,
         **settings: Unpack[ClientSettings],
@@ -134,11 +143,15 @@ class ArenaClient(BaseClient):
         Credentials: ``ARENA_EMAIL`` and ``ARENA_PASSWORD`` for a person, or ``ARENA_CLIENT_ID``,
         ``ARENA_CLIENT_SECRET`` and perhaps ``ARENA_TOKEN_URL`` for a machine user, or ``ARENA_SESSION_ID`` for a
         session that is open already. Address: ``ARENA_REGION`` or ``ARENA_BASE_URL``, and ``ARENA_WORKSPACE_ID``.
-        Besides: ``ARENA_USAGE_REASON`` and ``ARENA_QUOTA_RESERVE``. A variable that is empty counts as not set.
+        Besides: ``ARENA_USAGE_REASON``, ``ARENA_QUOTA_RESERVE`` and ``ARENA_ASYNC_STATE``, which names the state
+        directory. A variable that is empty counts as not set.
 
         Args:
             environ: The variables; None for those of the process.
             session_store: As for the class.
+            shared: Whether a person without a ``session_store`` shares the session with the other processes of this
+                user of the machine, and the last one logs out. The store is in the state directory of the user, which
+                ``ARENA_ASYNC_STATE`` may name; where that cannot be written, nothing is shared.
             on_exhausted: As for the class.
             allow_http: As for the class.
             settings: As for the class.
@@ -149,15 +162,19 @@ class ArenaClient(BaseClient):
         variables = os.environ if environ is None else environ
         usage_reason = variables.get("ARENA_USAGE_REASON") or None
         named_by("ARENA_USAGE_REASON", lambda: written_reason(usage_reason))
+        credentials, session_id = read_credentials(variables), variables.get("ARENA_SESSION_ID", "").strip() or None
+        if shared and session_store is None and session_id is None and isinstance(credentials, ArenaCredentials):
+            session_store = store_of_user(variables)
         return cls(
-            read_credentials(variables),
+            credentials,
             base_url=read_address(variables, allow_http=allow_http),
-            session_id=variables.get("ARENA_SESSION_ID", "").strip() or None,
+            session_id=session_id,
             session_store=session_store,
             workspace_id=read_number(variables, "ARENA_WORKSPACE_ID"),
             usage_reason=usage_reason,
             quota_reserve=read_number(variables, "ARENA_QUOTA_RESERVE") or 0,
             on_exhausted=on_exhausted,
+            state_directory=user_state_directory(variables, sys.platform),
             allow_http=allow_http,
             **settings,
         )

@@ -21,14 +21,14 @@ from typing import Any, Literal, Self
 
 import attrs
 
-from arena_async.errors import ConfigurationError, DeadlineError, DecodeError
+from arena_async.errors import ConfigurationError, DeadlineError, DecodeError, ListingError, NotAsRequestedError
 from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.polling import Polled, wait_until
-from arena_async.http.session import Session, request_object
+from arena_async.http.session import Session, read_json, request_object
 from arena_async.options import Clock, PollPolicy
-from arena_async.protocol.decoding import decode, parse_json, wire
+from arena_async.protocol.decoding import decode, wire
 from arena_async.protocol.messages import join_path, printable
-from arena_async.providers.arena.adapter import LIST
+from arena_async.providers.arena.adapter import LIST, read_count
 from arena_async.providers.arena.api import get_object, make_request, paginate
 from arena_async.providers.arena.models import ArenaModel, ArenaRecord, Change, Item, User
 from arena_async.providers.arena.queries import EventResourceQuery, write_query
@@ -174,9 +174,10 @@ class _EventSource:
 
     async def pending(self, integration: str) -> list[OutboundEvent]:
         """Return the events that are not reconciled, the oldest first. One request for each 400."""
-        found = [event async for event in self.every(integration, reconciled=False) if not event.reconciled]
-        # One without a time comes first, so that it is not postponed forever.
-        return sorted(found, key=lambda event: event.creation_date_time or datetime.min.replace(tzinfo=UTC))
+        found, failure = await _known_pending(self, integration)
+        if failure is not None:
+            raise failure
+        return found
 
     async def event(self, integration: str, guid: str) -> OutboundEvent:
         """Return one event. One request."""
@@ -187,13 +188,19 @@ class _EventSource:
         """
         Mark an event, and everything in it, as processed. One request, however much is in it.
 
-        The user has to be an administrator of the integration.
+        The user has to be an administrator of the integration. An event that the response does not say to be reconciled
+        is looked at once more, which is another request.
 
         Raises:
             ConfigurationError: The event has no integration.
+            NotAsRequestedError: The service shows it as pending; reconciling it again does no harm.
         """
         request = make_request("PUT", self._event_path(event), json={self._flag: True})
-        return attrs.evolve(await request_object(self.session, request, OutboundEvent), integration=event.integration)
+        found = await request_object(self.session, request, OutboundEvent)
+        if found.reconciled is None:
+            found = await self.event(event.integration, event.guid)
+        _check_reconciled(found)
+        return attrs.evolve(found, integration=event.integration)
 
     def watch(self, integration: str, *, poll: PollPolicy | None = None) -> Watch:
         """
@@ -229,6 +236,20 @@ class _EventSource:
                 "events.every() or events.event()."
             )
         return self._path(event.integration, "/events/{event}" + rest, event=event.guid, **identifiers)
+
+
+async def _known_pending(source: _EventSource, integration: str) -> tuple[list[OutboundEvent], ListingError | None]:
+    """Return those that were received, the oldest first, and the error if there may be more."""
+    found: list[OutboundEvent] = []
+    failure: ListingError | None = None
+    try:
+        async for event in source.every(integration, reconciled=False):
+            found += [] if event.reconciled else [event]
+    except ListingError as error:
+        failure = error
+    # One without a time comes first, so that it is not postponed forever.
+    found.sort(key=lambda event: event.creation_date_time or datetime.min.replace(tzinfo=UTC))
+    return found, failure
 
 
 @attrs.frozen
@@ -278,9 +299,18 @@ class Events(_EventSource):
         return await get_object(self.session, EventResource, path)
 
     async def reconcile_resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
-        """Mark one resource of an event as processed. One request; :meth:`reconcile` takes one for all."""
+        """
+        Mark one resource of an event as processed. One request; :meth:`reconcile` takes one for all.
+
+        Raises:
+            NotAsRequestedError: The service shows it as pending; reconciling it again does no harm.
+        """
         path = self._event_path(event, "/{kind}/{resource}", kind=kind, resource=guid)
-        return await request_object(self.session, make_request("PUT", path, json={"reconciled": True}), EventResource)
+        found = await request_object(self.session, make_request("PUT", path, json={"reconciled": True}), EventResource)
+        if found.reconciled is None:
+            found = await self.resource(event, kind, guid)
+        _check_reconciled(found)
+        return found
 
 
 @attrs.frozen
@@ -322,19 +352,34 @@ class EventQueue(_EventSource):
         """
         query = {"reconciled": "any" if reconciled is None else reconciled}
         request = make_request("GET", self._event_path(event, "/itemguids"), query)
-        response = await self.session.send(request)
-        return _read_guids(parse_json(response.body, request=request.line), request.line)
+        return _read_guids(await read_json(await self.session.send(request)), request.line)
+
+
+def _check_reconciled(found: OutboundEvent | EventResource) -> None:
+    """Raise if the service shows an object as pending; a release that does not say is believed."""
+    if found.reconciled is False:
+        raise NotAsRequestedError(
+            f"Event {printable(found.guid)} was to be reconciled, and the service shows it as pending. Reconcile it "
+            "again.",
+            result=found,
+        )
 
 
 def _read_guids(payload: Any, request: str) -> list[str]:
     """Read a list of bare guids."""
     rows = payload.get("results", payload.get("Results")) if isinstance(payload, dict) else payload
     if rows is None and isinstance(payload, dict) and "errors" not in payload:
-        return []
+        rows = []
     if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
         raise DecodeError(
             f"{request}: the response is no list of guids. The service may have changed; report the endpoint.",
             problems=("$.results: no array of text where one was expected",),
+            request=request,
+        )
+    count = read_count(payload.get("count")) if isinstance(payload, dict) else None
+    if count not in (None, len(rows)):
+        raise ListingError(
+            f"{request}: the response has {len(rows)} of {count} guids. The list is not known to be whole; list again.",
             request=request,
         )
     return rows
@@ -381,12 +426,21 @@ class Watch:
         self._due.extend(await wait_until(self._find_due, bool, self._policy, clock=clock, polled=polled))
 
     async def _find_due(self) -> list[OutboundEvent]:
-        """Return the pending events that were not returned a short while ago."""
-        pending = await self._source.pending(self._integration)
-        guids = {event.guid for event in pending}
-        self._again_at = {guid: at for guid, at in self._again_at.items() if guid in guids}
+        """
+        Return the pending events that were not returned a short while ago.
+
+        Raises:
+            ListingError: None of those that were received is due, and there may be more.
+        """
+        pending, failure = await _known_pending(self._source, self._integration)
+        if failure is None:
+            guids = {event.guid for event in pending}
+            self._again_at = {guid: at for guid, at in self._again_at.items() if guid in guids}
         now = self._source.timing.monotonic()
-        return [event for event in pending if self._again_at.get(event.guid, now) <= now]
+        due = [event for event in pending if self._again_at.get(event.guid, now) <= now]
+        if failure is not None and not due:
+            raise failure
+        return due
 
 
 @attrs.frozen(eq=False, repr=False)

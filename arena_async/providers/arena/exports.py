@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from arena_async.options import PollPolicy
 from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import get_object, known_word, make_request
 from arena_async.providers.arena.criteria import Criteria
-from arena_async.providers.arena.fetch import fetch_of
+from arena_async.providers.arena.fetch import Start, Starting, fetch_of
 from arena_async.providers.arena.files import FileFacts, ZipFiles
 from arena_async.providers.arena.models import (
     ArenaFile,
@@ -27,7 +27,7 @@ from arena_async.providers.arena.models import (
     status_word,
 )
 from arena_async.providers.arena.queries import ExportQuery, ExportRunQuery
-from arena_async.providers.arena.runs import OnStatus, RunService, Start, look_up
+from arena_async.providers.arena.runs import OnStatus, RunService, Wanted, look_up
 from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExportFiles", "Exports", "same_options", "write_export_options"]
@@ -129,6 +129,7 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
         options: ExportOptions,
         description: str | None = None,
         reuse: bool = False,
+        start_anew: bool = False,
     ) -> ExportDefinition:
         """
         Create an export definition. It can be neither changed nor removed afterwards. One request.
@@ -140,9 +141,11 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             description: What it is for, at most 4,000 characters.
             reuse: Return a definition of this name that does the same, if there is one: one more request for a new one,
                 and no new definition for each run of a script.
+            start_anew: Create it even if it is not known what became of an earlier request for it.
 
         Raises:
             ConfigurationError: The service would reject it, or the export would be empty. Nothing was sent.
+            NotAsRequestedError: What was created does something else.
             TransportError: The response was lost, and the definition is not in the list.
         """
         body: dict[str, Any] = {"name": name, "world": "ITEMS", "options": write_export_options(options)}
@@ -152,7 +155,11 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             agrees = found.options is not None and same_options(options, found.options)
             return agrees and (found.criteria or None) == body.get("criteria")
 
-        return await self._define(body, same, description=description, reuse=reuse)
+        def contradicts(made: ExportDefinition) -> bool:
+            return made.options is not None and other_options(options, made.options)
+
+        wanted = Wanted(description=description, reuse=reuse, start_anew=start_anew)
+        return await self._define(body, same, contradicts, wanted)
 
     async def start(
         self,
@@ -160,18 +167,21 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
         *,
         criteria: Criteria | None = None,
         poll: PollPolicy | None = None,
+        start_anew: bool = False,
         on_status: OnStatus[ExportRun] | None = None,
     ) -> ExportRun:
         """
         Start a run of a definition, once. One request, and more only after a failure.
 
         The service does one export at a time; while another one is in progress, this one waits, which costs a request
-        for each try. When the response is lost, the run is looked up in the list of runs before anything is sent again.
+        for each try. When the response is lost, also by an earlier process, the run is looked up in the list of runs
+        before anything is sent again.
 
         Args:
             guid: The definition, by its guid or as it was returned, which is checked for criteria before sending.
             criteria: Which items it takes; exactly one of definition and run has criteria.
             poll: How long to wait for another export, and how often to try; None for the default policy.
+            start_anew: Start a run whatever is known about an earlier one: a person has decided so.
             on_status: Called with the state of the run.
 
         Raises:
@@ -179,7 +189,8 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             DeadlineError: Another export was in progress all the time; nothing was started.
             TransportError: The response was lost, and it is not known whether a run was started.
         """
-        return await self._start(guid, criteria, on_status).send(poll)
+        wanted = Starting[ExportRun](poll=poll, start_anew=start_anew, on_status=on_status)
+        return await self._start(guid, criteria, wanted).send()
 
     async def fetch(
         self,
@@ -188,21 +199,21 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
         *,
         criteria: Criteria | None = None,
         poll: PollPolicy | None = None,
-        fresh: bool = False,
+        start_anew: bool = False,
         on_status: OnStatus[ExportRun] | None = None,
     ) -> Fetched[ExportRun]:
         """
         Start a run, wait until it is done, and download its files, verified. All of them, or an error.
 
-        The directory records the run from its start: after a crash, or an error, the same call waits for that run and
-        starts no other.
+        The run is recorded from its start: after a crash, or an error, the same call waits for that run and starts no
+        other.
 
         Args:
             guid: The definition, by its guid or as it was returned.
             to: The directory, or an open :class:`~arena_async.Mirror` of one, with its own options and observer.
             criteria: Which items it takes; exactly one of definition and run has criteria.
             poll: How often to poll and how long to wait; None for the default policy.
-            fresh: Start a run even if one is under way.
+            start_anew: Start a run whatever is known about an earlier one: a person has decided so.
             on_status: Called with the state of the run.
 
         Raises:
@@ -212,11 +223,11 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             DeadlineError: The run is not done yet, or another one was in progress; the next call continues.
             DestinationBusyError: The directory belongs to another workspace.
         """
-        start = self._start(guid, criteria, on_status)
-        return await fetch_of(start, self.files(start.definition), poll, fresh=fresh).fetch(to)
+        start = self._start(guid, criteria, Starting[ExportRun](poll=poll, start_anew=start_anew, on_status=on_status))
+        return await fetch_of(start, self.files(start.definition)).fetch(to)
 
     def _start(
-        self, definition: str | ExportDefinition, criteria: Criteria | None, on_status: OnStatus[ExportRun] | None
+        self, definition: str | ExportDefinition, criteria: Criteria | None, wanted: Starting[ExportRun]
     ) -> Start[ExportRun]:
         """
         Return how a run is started.
@@ -237,7 +248,7 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             service=self,
             definition=guid,
             request=make_request("POST", f"{self.path(guid)}/runs", json=body),
-            on_status=on_status,
+            wanted=wanted,
             like=lambda run: own is None or run.criteria in (None, own),
             name="" if own is None else hashlib.sha256(json.dumps(own).encode()).hexdigest()[:16],
         )
@@ -270,7 +281,7 @@ class ExportFiles(ZipFiles[ExportRun]):
             run.guid: [FileFacts(file.guid, file.name) for file in run.files] for run in runs if run.files is not None
         }
 
-    async def _request_files(self, definition: str, run: ExportRun) -> list[FileFacts]:
+    async def _request_files(self, definition: str, run: ExportRun) -> AsyncIterator[FileFacts]:
         """
         Request a run alone.
 
@@ -286,7 +297,8 @@ class ExportFiles(ZipFiles[ExportRun]):
                 problems=("$.files: missing",),
                 request=request.line,
             )
-        return [FileFacts(file.guid, file.name) for file in files or ()]
+        for file in files or ():
+            yield FileFacts(file.guid, file.name)
 
     def _check_empty(self, run: ExportRun) -> None:
         if run.guid == self._run:
@@ -354,6 +366,17 @@ def same_options(requested: ExportOptions, received: ExportOptions) -> bool:
         return False
     views = set(wanted.pop("exportViews")) == set(found["exportViews"])
     return views and all(found.get(name) == value for name, value in wanted.items())
+
+
+def other_options(requested: ExportOptions, received: ExportOptions) -> bool:
+    """Return whether a definition says that it does something else than requested; what it does not say is no proof."""
+    wanted = write_export_options(requested)
+    try:
+        found = write_export_options(received)
+    except ConfigurationError:
+        return False
+    views = set(wanted.pop("exportViews")) != set(found.pop("exportViews"))
+    return views or any(found.get(name, value) != value for name, value in wanted.items())
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from arena_async.errors import ApiError
 from arena_async.http.paginator import Paginator
 from arena_async.options import PollPolicy
 from arena_async.protocol.messages import printable
-from arena_async.providers.arena.api import get_object, make_request, paginate
-from arena_async.providers.arena.fetch import fetch_of
-from arena_async.providers.arena.files import FileFacts, ZipFiles, tenant_of
+from arena_async.providers.arena.api import get_object, make_request, paginate, tenant_of
+from arena_async.providers.arena.fetch import Start, Starting, fetch_of
+from arena_async.providers.arena.files import FileFacts, ZipFiles
 from arena_async.providers.arena.models import Extract, ExtractRun, FileAssociation, status_word
 from arena_async.providers.arena.queries import ExtractRunQuery
-from arena_async.providers.arena.runs import OnStatus, RunService, Start
+from arena_async.providers.arena.runs import OnStatus, RunService
 from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExtractFiles", "Extracts"]
@@ -122,22 +122,31 @@ class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
         return ExtractFiles(self, guid, run=run, latest=latest, completed_from=completed_from)
 
     async def start(
-        self, guid: str, *, poll: PollPolicy | None = None, on_status: OnStatus[ExtractRun] | None = None
+        self,
+        guid: str,
+        *,
+        poll: PollPolicy | None = None,
+        start_anew: bool = False,
+        on_status: OnStatus[ExtractRun] | None = None,
     ) -> ExtractRun:
         """
         Start a run of an extract, once. One request, and more only after a failure.
 
-        When the response is lost, the run is looked up in the list of runs before anything is sent again.
+        When the response is lost, also by an earlier process, the run is looked up in the list of runs before anything
+        is sent again.
 
         Args:
             guid: The extract.
             poll: How long to keep trying, and how often; None for the default policy.
+            start_anew: Start a run whatever is known about an earlier one: a person has decided so.
             on_status: Called with the state of the run.
 
         Raises:
             TransportError: The response was lost, and it is not known whether a run was started.
         """
-        return await self._start(guid, on_status).send(poll)
+        return await self._start(
+            guid, Starting[ExtractRun](poll=poll, start_anew=start_anew, on_status=on_status)
+        ).send()
 
     async def fetch(
         self,
@@ -145,20 +154,20 @@ class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
         to: To,
         *,
         poll: PollPolicy | None = None,
-        fresh: bool = False,
+        start_anew: bool = False,
         on_status: OnStatus[ExtractRun] | None = None,
     ) -> Fetched[ExtractRun]:
         """
         Start a run, wait until it is done, and download its files, verified. All of them, or an error.
 
-        The directory records the run from its start: after a crash, or an error, the same call waits for that run and
-        starts no other.
+        The run is recorded from its start: after a crash, or an error, the same call waits for that run and starts no
+        other.
 
         Args:
             guid: The extract.
             to: The directory, or an open :class:`~arena_async.Mirror` of one, with its own options and observer.
             poll: How often to poll and how long to wait; None for the default policy.
-            fresh: Start a run even if one is under way.
+            start_anew: Start a run whatever is known about an earlier one: a person has decided so.
             on_status: Called with the state of the run.
 
         Raises:
@@ -167,11 +176,12 @@ class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
             DeadlineError: The run is not done yet; the next call waits on.
             DestinationBusyError: The directory belongs to another workspace.
         """
-        return await fetch_of(self._start(guid, on_status), self.files(guid), poll, fresh=fresh).fetch(to)
+        wanted = Starting[ExtractRun](poll=poll, start_anew=start_anew, on_status=on_status)
+        return await fetch_of(self._start(guid, wanted), self.files(guid)).fetch(to)
 
-    def _start(self, guid: str, on_status: OnStatus[ExtractRun] | None) -> Start[ExtractRun]:
+    def _start(self, guid: str, wanted: Starting[ExtractRun]) -> Start[ExtractRun]:
         request = make_request("POST", f"{self.path(guid)}/runs", json={})
-        return Start(service=self, definition=guid, request=request, on_status=on_status)
+        return Start(service=self, definition=guid, request=request, wanted=wanted)
 
 
 @attrs.define(eq=False, repr=False)
@@ -236,10 +246,10 @@ class ExtractFiles(ZipFiles[ExtractRun]):
             if run.files or (supported and run.files is not None)
         }
 
-    async def _request_files(self, definition: str, run: ExtractRun) -> list[FileFacts]:
+    async def _request_files(self, definition: str, run: ExtractRun) -> AsyncIterator[FileFacts]:
         session, path = self._service.session, "/extracts/{extract}/runs/{run}/files"
-        associations = paginate(session, FileAssociation, path, extract=definition, run=run.guid)
-        return [_facts_of(association) async for association in associations]
+        async for association in paginate(session, FileAssociation, path, extract=definition, run=run.guid):
+            yield _facts_of(association)
 
 
 def _facts_of(association: FileAssociation) -> FileFacts:

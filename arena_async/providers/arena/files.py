@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, Self, TypeVar
 from urllib.parse import quote, unquote
@@ -17,18 +17,23 @@ from urllib.parse import quote, unquote
 import attrs
 from attrs.converters import optional
 
-from arena_async.errors import ApiError, ConfigurationError, NotFoundError
+from arena_async.errors import ApiError, ConfigurationError, DecodeError, ListingError
 from arena_async.http.session import Session
 from arena_async.protocol.files import Cost, FileSet, MetadataCache, OpenedFile, RemoteFile
 from arena_async.protocol.quota import Quota
-from arena_async.providers.arena.api import ArenaService, make_request, paginate, write_datetime
+from arena_async.providers.arena.api import ArenaService, make_request, paginate, tenant_of, write_datetime
 from arena_async.providers.arena.models import ArenaRun
 from arena_async.providers.arena.runs import RunService, ended, look_up
 from arena_async.transfer.models import PlannedFile
+from arena_async.transfer.union import OF_ONE_LIST, one_of
 
-__all__ = ["ArenaFiles", "FileFacts", "RunFiles", "ZipFiles", "tenant_of"]
+__all__ = ["ArenaFiles", "FileFacts", "RunFiles", "ZipFiles"]
 
 R = TypeVar("R", bound=ArenaRun)
+
+#: The service itself says that an object does not exist: not found, or a guid that is not valid (any more). A status
+#: alone may be a gateway's.
+_NOT_FOUND = frozenset({3011, 3012})
 
 
 @attrs.frozen
@@ -49,13 +54,6 @@ class FileFacts:
     skip: str | None = None
 
 
-async def tenant_of(service: ArenaService) -> str:
-    """Return the name of the workspace of the session, after a login where that is not known yet."""
-    credential = await service.session.credential()
-    workspace = f"workspace {credential.workspace}" if credential.workspace else "last workspace used"
-    return f"{service.site} {workspace}"
-
-
 @attrs.define(eq=False, repr=False)
 class ArenaFiles(FileSet, ABC):
     """
@@ -71,6 +69,8 @@ class ArenaFiles(FileSet, ABC):
     _fields: ClassVar[tuple[str, ...]]
     #: The path of a content, with the names of those fields.
     _content_path: ClassVar[str]
+    #: Whether people uploaded the files as they are.
+    _uploaded: ClassVar[bool] = False
     #: Planned files can be downloaded without another look-up: a key has everything that addresses the content.
     restores = True
 
@@ -110,22 +110,31 @@ class ArenaFiles(FileSet, ABC):
         return await self._service.session.stream(request, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Return fresh entries for some keys of this kind, in any order; what is gone is missing."""
+        """
+        Return fresh entries for some keys of this kind, in any order; what is gone is missing.
+
+        Raises:
+            ListingError: A key is missing from a list that is not known to be whole.
+        """
         tenant = await tenant_of(self._service)
         groups: dict[str, list[list[str]]] = {}
         for key in keys:
             if names := self._names_in(key, tenant):
                 groups.setdefault(names[0], []).append(names)
         wanted, found = frozenset(keys), {}
+        failures: list[Exception] = []
         for first, members in groups.items():
             try:
                 async for file in self._look_up(tenant, first, members):
                     if file.key in wanted:
                         found[file.key] = file
             except ApiError as error:
-                # Where the object is gone, its guid is not valid either.
-                if not isinstance(error, NotFoundError) and error.code != 3011:
+                if error.code not in _NOT_FOUND:
                     raise
+            except (ListingError, DecodeError) as error:
+                failures.append(error)
+        if failures and not wanted <= found.keys():
+            raise one_of(failures)
         return list(found.values())
 
     async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
@@ -144,7 +153,7 @@ class ArenaFiles(FileSet, ABC):
                 found.append(self._entry(tenant, names, facts, extension=row.extension, change=row.change))
         return found
 
-    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  for the sets that can
+    def since(self, watermarks: Mapping[str, datetime]) -> Self:  # noqa: ARG002  for the sets that can
         """Return the set of what changed since then if the service can filter on it, else the set itself."""
         return self
 
@@ -194,9 +203,19 @@ class ArenaFiles(FileSet, ABC):
         *,
         extension: str,
         change: str,
-        changed_at: datetime | None = None,
+        listed: tuple[str, datetime | None] = ("", None),
     ) -> RemoteFile:
-        """Return the entry of a file at ``arena/<kind>/<identifying fields>``, the last of them as its name."""
+        """
+        Return the entry of a file at ``arena/<kind>/<identifying fields>``, the last of them as its name.
+
+        Args:
+            tenant: The workspace.
+            names: The identifying fields.
+            facts: Its metadata.
+            extension: With its dot.
+            change: Its change mark.
+            listed: The list that it is in, if the service filters that on the time of change, and that time.
+        """
         return RemoteFile(
             key=self._key(tenant, *names),
             service="arena",
@@ -207,9 +226,11 @@ class ArenaFiles(FileSet, ABC):
             name=facts.name or "",
             size=facts.size,
             change=change,
-            changed_at=changed_at,
+            changed_at=listed[1],
+            listed_in=listed[0],
             fields=dict(zip(self._fields, names, strict=True)),
             skip=facts.skip,
+            uploaded=self._uploaded,
         )
 
 
@@ -223,16 +244,16 @@ class RunFiles(ArenaFiles, Generic[R]):
         definition: The guid of the definition, or None.
         run: Only this run.
         seen: That run as it was just seen, or None.
+        emptied: What the keys of the files of those runs begin with that were listed without files.
     """
 
     _service: RunService[Any, R, Any]
     definition: str | None
     _run: str | None = attrs.field(default=None, kw_only=True)
     _seen: R | None = attrs.field(default=None, kw_only=True)
+    _emptied: set[str] = attrs.field(factory=set, kw_only=True)
     #: Whether only the latest completed run is requested.
     _latest: bool = attrs.field(default=False, init=False)
-    #: The earliest completion that is requested.
-    _from: datetime | None = attrs.field(default=None, init=False)
     #: What else narrows the set, for its scope.
     _filters: list[str] = attrs.field(factory=list, init=False)
 
@@ -246,22 +267,36 @@ class RunFiles(ArenaFiles, Generic[R]):
     @property
     def narrowed(self) -> bool:
         """Whether files that exist may be missing from it."""
-        return self._run is not None or self._from is not None or bool(self._filters)
+        return self._run is not None or bool(self._filters)
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; pages are requested as they are read."""
         service, tenant = self._service, await tenant_of(self._service)
+        self._emptied.clear()
         if self.definition is not None:
             async for file in self._of_definition(tenant, self.definition):
                 yield file
             return
-        async for definition in paginate(service.session, service.models[0], f"/{service.kind}s"):
-            async for file in self._of_definition(tenant, definition.guid):
-                yield file
+        failures: list[Exception] = []
+        try:
+            async for definition in paginate(service.session, service.models[0], f"/{service.kind}s"):
+                try:
+                    async for file in self._of_definition(tenant, definition.guid):
+                        yield file
+                except OF_ONE_LIST as error:
+                    failures.append(error)
+        except OF_ONE_LIST as error:
+            failures.append(error)
+        if failures:
+            raise one_of(failures)
 
     def of(self, run: R) -> Self:
         """Return the set of the files of one completed run as it was just seen, without another request for it."""
         return attrs.evolve(self, run=run.guid, seen=run)
+
+    def is_expired(self, key: str) -> bool:
+        """Return whether the run of a file is still listed, but without its files: the service removes them by age."""
+        return f"{key.rpartition('/')[0]}/" in self._emptied
 
     def key_prefix(self, tenant: str, definition: str, *run: str) -> str:
         """Return what the keys of all files of a definition begin with, or those of one of its runs."""
@@ -269,7 +304,7 @@ class RunFiles(ArenaFiles, Generic[R]):
 
     @abstractmethod
     def _of_runs(self, tenant: str, definition: str, runs: Sequence[R]) -> AsyncIterator[RemoteFile]:
-        """List the files of some runs of a definition."""
+        """List the files of some runs of a definition; the error of one run comes after the files of the others."""
 
     async def _of_definition(self, tenant: str, definition: str) -> AsyncIterator[RemoteFile]:
         """List the files of those completed runs of a definition that belong to the set."""
@@ -279,11 +314,25 @@ class RunFiles(ArenaFiles, Generic[R]):
                 async for file in self._of_runs(tenant, definition, [run]):
                     yield file
             return
-        since = self._from
-        async for page in self._pages(definition, since, latest=self._latest):
-            # The service is known to ignore some filters silently.
-            async for file in self._of_runs(tenant, definition, [run for run in page if _is_wanted(run, since)]):
-                yield file
+        since = self._since(definition)
+        failures: list[Exception] = []
+        try:
+            async for page in self._pages(definition, since, latest=self._latest):
+                # The service is known to ignore some filters silently.
+                wanted = [run for run in page if _is_wanted(run, since)]
+                try:
+                    async for file in self._of_runs(tenant, definition, wanted):
+                        yield file
+                except OF_ONE_LIST as error:
+                    failures.append(error)
+        except OF_ONE_LIST as error:
+            failures.append(error)
+        if failures:
+            raise one_of(failures)
+
+    def _since(self, definition: str) -> datetime | None:  # noqa: ARG002  for the sets that can
+        """Return the earliest completion that is requested, of the runs of a definition."""
+        return None
 
     async def _pages(
         self, definition: str, completed_from: datetime | None = None, *, latest: bool = False
@@ -313,12 +362,18 @@ class RunFiles(ArenaFiles, Generic[R]):
                 async for file in self._of_runs(tenant, first, [run]):
                     yield file
                 return
+        failures: list[Exception] = []
         async for page in self._pages(first):
-            async for file in self._of_runs(tenant, first, [run for run in page if run.guid in missing]):
-                yield file
+            try:
+                async for file in self._of_runs(tenant, first, [run for run in page if run.guid in missing]):
+                    yield file
+            except OF_ONE_LIST as error:
+                failures.append(error)
             missing -= {run.guid for run in page}
             if not missing:
-                return
+                break
+        if failures:
+            raise one_of(failures)
 
 
 def _is_wanted(run: ArenaRun, since: datetime | None) -> bool:
@@ -343,8 +398,9 @@ class ZipFiles(RunFiles[R]):
     Args:
         latest: Only the latest completed run.
         completed_from: Only runs completed then or later (aware).
-        watermark: The same in full seconds, not as a part of the query.
+        watermarks: The same in full seconds for single lists of runs, not as a part of the query.
         facts: Where the files of completed runs are cached, or None.
+        fresh: Whether the present state is wanted, not the cached one.
 
     Raises:
         ConfigurationError: ``run`` together with ``latest`` or ``completed_from`` or without ``definition``, or a
@@ -353,16 +409,14 @@ class ZipFiles(RunFiles[R]):
 
     _latest: bool = attrs.field(default=False, kw_only=True)
     _completed_from: datetime | None = attrs.field(default=None, kw_only=True, converter=optional(_whole_second))
-    _watermark: datetime | None = attrs.field(default=None, kw_only=True)
+    _watermarks: Mapping[str, datetime] = attrs.field(factory=dict, kw_only=True)
     _facts: MetadataCache | None = attrs.field(default=None, kw_only=True)
-    #: Whether the present state is wanted, not the cached one.
     _fresh: bool = attrs.field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Check what goes together, and name the filters."""
         self._filters += ["latest"] if self._latest else []
         self._filters += [f"completed_since={self._completed_from.isoformat()}"] if self._completed_from else []
-        self._from = max(filter(None, (self._completed_from, self._watermark)), default=None)
         if self._run is None or self._seen is not None:
             return
         for name, given in (("latest", self._latest), ("completed_from", self._completed_from is not None)):
@@ -385,18 +439,31 @@ class ZipFiles(RunFiles[R]):
         """Return the same set, which requests the files of a completed run only once."""
         return attrs.evolve(self, facts=facts)
 
-    def since(self, watermark: datetime | None) -> Self:
-        """Return the set of runs completed since then; the service filters on it."""
-        if watermark is None or self._run is not None or self._latest:
+    def since(self, watermarks: Mapping[str, datetime]) -> Self:
+        """Return the set of runs completed since then, definition by definition; the service filters on it."""
+        if not watermarks or self._run is not None or self._latest:
             return self
-        return attrs.evolve(self, watermark=_whole_second(watermark))
+        return attrs.evolve(self, watermarks={name: _whole_second(at) for name, at in watermarks.items()})
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether files that exist may be missing from it."""
+        return self._run is not None or bool(self._watermarks or self._filters)
+
+    def _since(self, definition: str) -> datetime | None:
+        """Return the later of what the caller wants and the watermark of the list of this definition's runs."""
+        return max(filter(None, (self._completed_from, self._watermarks.get(self._list_of(definition)))), default=None)
+
+    def _list_of(self, definition: str) -> str:
+        """Return the name of the list of the runs of a definition; "" where no filter on time is sent for it."""
+        return "" if self._run is not None or self._latest else f"arena/{self._kind}/{definition}"
 
     @abstractmethod
     def _listed(self, runs: Sequence[R]) -> dict[str, Sequence[FileFacts]]:
         """Return the files of those runs that were listed with them, by the guids of the runs."""
 
     @abstractmethod
-    async def _request_files(self, definition: str, run: R) -> list[FileFacts]:
+    def _request_files(self, definition: str, run: R) -> AsyncIterator[FileFacts]:
         """Request the files of a run that was listed without them."""
 
     def _check_empty(self, run: R) -> None:
@@ -407,16 +474,40 @@ class ZipFiles(RunFiles[R]):
         known = self._listed(runs)
         if missing := [run.guid for run in runs if run.guid not in known]:
             known |= await self._recall(tenant, definition, missing)
+        failures: list[Exception] = []
         for run in runs:
             files = known.get(run.guid)
             if files is None:
-                files = await self._request_files(definition, run)
-                await self._keep(tenant, definition, run.guid, files)
-            if not files:
+                files, failure = await self._requested(tenant, definition, run)
+                failures += [failure] if failure is not None else []
+            elif not files:
                 self._check_empty(run)
+                self._emptied.add(self.key_prefix(tenant, definition, run.guid))
             for file in files:
-                names, completed = (definition, run.guid, file.guid), run.completion_date_time
-                yield self._entry(tenant, names, file, extension=".zip", change=file.guid, changed_at=completed)
+                yield self._entry(
+                    tenant,
+                    (definition, run.guid, file.guid),
+                    file,
+                    extension=".zip",
+                    change=file.guid,
+                    listed=(self._list_of(definition), run.completion_date_time),
+                )
+        if failures:
+            raise one_of(failures)
+
+    async def _requested(self, tenant: str, definition: str, run: R) -> tuple[list[FileFacts], Exception | None]:
+        """Request the files of a run and cache them. Where they are not known to be all they are not cached."""
+        files: list[FileFacts] = []
+        try:
+            async for file in self._request_files(definition, run):
+                files.append(file)  # noqa: PERF401 - those before an error are wanted
+        except OF_ONE_LIST as error:
+            return files, error
+        if not files:
+            self._check_empty(run)
+            self._emptied.add(self.key_prefix(tenant, definition, run.guid))
+        await self._keep(tenant, definition, run.guid, files)
+        return files, None
 
     async def _recall(self, tenant: str, definition: str, runs: Iterable[str]) -> dict[str, Sequence[FileFacts]]:
         """Return the cached files of some runs, by the guids of the runs."""

@@ -2,44 +2,44 @@
 Imports of spreadsheets: definitions describe how to read one, runs read it.
 
 The file of a run is checked before anything is sent. https://github.com/ptc-arena/arena-restapi-doc documents the
-values beside it as parts of the form, the vendor's OpenAPI document documents them as a query. Which one is sent is a
-setting.
+values beside it as parts of the form, the vendor's OpenAPI document documents them as a query, where a run commits by
+default. They are sent both ways, and what a response says about the commit is compared with what was requested.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import PurePath
 from typing import Any, Final, Literal, Self, get_args
 
 import attrs
 
-from arena_async.errors import ConfigurationError, ConflictError
+from arena_async.errors import ConfigurationError, ConflictError, DeadlineError, NotAsRequestedError, NotFoundError
 from arena_async.http.paginator import Paginator
+from arena_async.http.polling import wait_until
 from arena_async.http.session import request_object
 from arena_async.options import PollPolicy
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import UploadBody, UploadedFile, printable
+from arena_async.protocol.request_records import RequestRecord, record_name
 from arena_async.providers.arena.api import known_word, make_request, write_fields
-from arena_async.providers.arena.fetch import fetch_of
+from arena_async.providers.arena.fetch import Start, Starting, fetch_of
 from arena_async.providers.arena.files import FileFacts, RunFiles
 from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun, status_word
 from arena_async.providers.arena.queries import ImportQuery, ImportRunQuery
-from arena_async.providers.arena.runs import OnStatus, RunService, Start, check_texts
+from arena_async.providers.arena.runs import OnStatus, RunService, Wanted, check_texts
+from arena_async.providers.send_once import SendOnce
 from arena_async.providers.started_run import Fetched, To
 from arena_async.transfer.local_files import LocalFile
 
-__all__ = ["FileType", "ImportFiles", "ImportParameters", "ImportPart", "Imports", "Submission"]
+__all__ = ["FileType", "ImportFiles", "ImportPart", "Imports", "Submission"]
 
 ImportPart = Literal["result", "error", "submit"]
 #: Every content of an import run.
 _IMPORT_PARTS: Final[tuple[ImportPart, ...]] = get_args(ImportPart)
 FileType = Literal["EXCEL_WORKSHEET", "CSV"]
-#: How values are sent beside a file.
-ImportParameters = Literal["parts", "query"]
 
 #: The extension of the submitted file; results and errors have the same format.
 _EXTENSIONS: Final = {"EXCEL_WORKSHEET": ".xlsx", "CSV": ".csv"}
@@ -50,6 +50,9 @@ _MEDIA: Final = {
 }
 _ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+#: How a run is looked up that does not say whether it commits.
+_SAID: Final = PollPolicy(every=2.0, max_interval=10.0, timeout=20.0)
 
 _RESOURCES: Final = ("ITEM_SPECS", "ITEM_BOM", "ITEM_FILES", "FILE_SUMMARY")
 _MODES: Final = ("CREATE", "EDIT", "OVERWRITE", "REPLACE", "DELETE")
@@ -139,9 +142,9 @@ class _Opened:
     file: LocalFile
     content: LocalFile | None
 
-    def start(self, service: Imports, guid: str, on_status: OnStatus[ImportRun] | None) -> Start[ImportRun]:
+    async def start(self, service: Imports, guid: str, wanted: Starting[ImportRun]) -> Start[ImportRun]:
         """Return how a run with it is started; one that commits is not sent twice."""
-        requested, as_query = self.requested, service.parameters == "query"
+        requested = self.requested
         values = {
             "submitFileType": self.kind,
             "submitWorksheetName": requested.worksheet,
@@ -149,19 +152,22 @@ class _Opened:
         }
         files = [_part("submitContent", self.file, _MEDIA[self.kind])]
         files += [_part("fileContent", self.content)] if self.content is not None else []
-        form = UploadBody(fields=() if as_query else values, files=files)
-        request = make_request("POST", f"{service.path(guid)}/runs", values if as_query else None)
+        form = UploadBody(fields=values, files=files)
+        request = make_request("POST", f"{service.path(guid)}/runs", values)
         return Start(
             service=service,
             definition=guid,
             request=attrs.evolve(request, upload=form),
-            on_status=on_status,
+            wanted=wanted,
             like=self._like,
+            wrong=lambda run: run.commit is not None and run.commit != requested.commit,
+            check=lambda run: service.checked(guid, run, commit=requested.commit),
             alike=False,
             repeatable=not requested.commit,
+            name=await self._name(),
         )
 
-    async def name(self) -> str:
+    async def _name(self) -> str:
         """Return what distinguishes this submission from others to the same definition."""
         digests = [await file.sha256() for file in (self.file, self.content) if file is not None]
         return "-".join(
@@ -170,10 +176,9 @@ class _Opened:
 
     def _like(self, run: ImportRun) -> bool:
         """Return whether a run may have been started with this."""
-        return (
-            run.submit_file_type in (None, self.kind)
-            and run.submit_worksheet_name in (None, self.requested.worksheet)
-            and run.commit in (None, self.requested.commit)
+        return run.submit_file_type in (None, self.kind) and run.submit_worksheet_name in (
+            None,
+            self.requested.worksheet,
         )
 
 
@@ -185,19 +190,10 @@ def _part(name: str, file: LocalFile, media: str = "application/octet-stream") -
 
 @attrs.frozen
 class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
-    """
-    The import definitions of the workspace and their runs.
+    """The import definitions of the workspace and their runs."""
 
-    Args:
-        parameters: How the values that belong to a request are sent: as ``parts`` of a form and in a body, or as a
-            ``query``. The vendor documents both.
-    """
-
-    parameters: ImportParameters = "parts"
     kind = "import"
     models = (ImportDefinition, ImportRun)
-    #: Where one run may not be taken for another.
-    skew = timedelta(minutes=1)
 
     def search(
         self, query: ImportQuery | str | None = None, *, offset: int = 0, limit: int | None = None
@@ -235,6 +231,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
         options: ImportOptions | None = None,
         description: str | None = None,
         reuse: bool = False,
+        start_anew: bool = False,
     ) -> ImportDefinition:
         """
         Create an import definition. It cannot be removed afterwards, and only its texts can be changed. One request.
@@ -246,13 +243,18 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
             options: How it treats existing objects and values.
             description: What it is for, at most 4,000 characters.
             reuse: Return a definition of this name that does the same, if there is one.
+            start_anew: Create it even if it is not known what became of an earlier request for it.
 
         Raises:
             ConfigurationError: The service would reject it. Nothing was sent.
+            NotAsRequestedError: What was created does something else.
             TransportError: The response was lost, and the definition is not in the list.
         """
         body: dict[str, Any] = {"name": name, **_write_definition(resource, mode, options)}
-        return await self._define(body, lambda found: _does_the_same(body, found), description=description, reuse=reuse)
+        wanted = Wanted(description=description, reuse=reuse, start_anew=start_anew)
+        return await self._define(
+            body, lambda found: _does_the_same(body, found), lambda made: _contradicts(body, made), wanted
+        )
 
     async def rename(self, guid: str, *, name: str | None = None, description: str | None = None) -> ImportDefinition:
         """
@@ -265,13 +267,23 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
 
         Raises:
             ConfigurationError: There is nothing to change, or a text is empty or too long. Nothing was sent.
+            NotAsRequestedError: The service shows another text than requested.
         """
         check_texts(name, description)
         given = {"name": name, "description": description}
         body = {field: text for field, text in given.items() if text is not None}
         if not body:
             raise ConfigurationError(f"The import {guid} is to be renamed without a new name or description.")
-        return await request_object(self.session, make_request("PUT", self.path(guid), json=body), ImportDefinition)
+        found = await request_object(self.session, make_request("PUT", self.path(guid), json=body), ImportDefinition)
+        if any(getattr(found, field) is None for field in body):
+            found = await self.get(guid)
+        if any(getattr(found, field) != text for field, text in body.items()):
+            raise NotAsRequestedError(
+                f"The import {guid} was to be renamed, and the service shows the name {printable(str(found.name))!r} "
+                "and a description that may be another one, too. Look at it, and rename it again.",
+                result=found,
+            )
+        return found
 
     async def start(
         self,
@@ -279,43 +291,53 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
         file: Submission | str | os.PathLike[str],
         *,
         poll: PollPolicy | None = None,
+        start_anew: bool = False,
         on_status: OnStatus[ImportRun] | None = None,
     ) -> ImportRun:
         """
         Upload a file and start a run with it, once. One request.
 
-        The file is read while it is sent. When the response is lost, the run is looked up in the list of runs; one that
-        commits is never sent again.
+        The file is read before, and while it is sent. When the response is lost, also by an earlier process, the run is
+        looked up in the list of runs; one that commits is never sent again.
 
         Args:
             guid: The definition.
             file: The path of an XLSX or CSV (UTF-8) file for a dry run, or a :class:`Submission` of one.
             poll: How long to keep trying, and how often; None for the default policy.
+            start_anew: Send it whatever is known about an earlier one: a person has decided so.
             on_status: Called with the state of the run.
 
         Raises:
             ConfigurationError: There is no such file, or its content does not fit its name. Nothing was sent.
             SourceChangedError: The file was changed while it was sent; the service has not received it.
+            StorageError: One that commits could not be recorded before it is sent. Nothing was sent.
+            NotAsRequestedError: The service has committed a dry run, or has not committed what was to be committed.
             TransportError: The response was lost, and it is not known whether a run was started.
         """
         async with Submission.of(file).opened() as opened:
-            return await opened.start(self, guid, on_status).send(poll)
+            wanted = Starting[ImportRun](poll=poll, start_anew=start_anew, on_status=on_status)
+            return await (await opened.start(self, guid, wanted)).send()
 
-    async def commit(self, guid: str, run: str, *, despite_errors: bool = False) -> ImportRun:
+    async def commit(self, guid: str, run: str, *, despite_errors: bool = False, start_anew: bool = False) -> ImportRun:
         """
         Apply a dry run to the workspace, permanently. Two requests: one to check the run, and the commit.
 
-        A run that was committed before is returned as it is, so that it is safe to call this again.
+        A run that was committed before is returned as it is, so that it is safe to call this again. Where it is not
+        known what became of an earlier commit, the run is looked at for ten minutes, and nothing is sent again.
 
         Args:
             guid: The definition.
             run: The run.
             despite_errors: Commit although rows failed; those that did not are imported.
+            start_anew: Send it whatever is known about an earlier one: a person has decided so.
 
         Raises:
             ConflictError: The run is not done, or rows of it failed. Nothing was changed.
-            TransportError: The response was lost; calling this again shows what was done.
+            StorageError: The commit could not be recorded before it is sent. Nothing was sent.
+            NotAsRequestedError: The service responds that the run is not committed.
+            TransportError: It is not known whether it was committed; calling this again shows what was done.
         """
+        since = self.records.now()
         seen = await self.run(guid, run)
         if seen.commit:
             return seen
@@ -328,14 +350,74 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
                 f"import run {run}: {seen.error_count} of {seen.total_count} rows failed, so it was not committed. "
                 "Correct the file and check it again, or commit despite the errors."
             )
-        query, body = ({"commit": True}, None) if self.parameters == "query" else (None, {"commit": True})
-        request = make_request("PUT", f"{self.path(guid)}/runs/{{run}}", query, json=body, run=run)
-        return await request_object(self.session, request, ImportRun)
+        request = make_request(
+            "PUT", f"{self.path(guid)}/runs/{{run}}", {"commit": "true"}, json={"commit": True}, run=run
+        )
+
+        async def committed(_: RequestRecord, __: Sequence[str] = ()) -> ImportRun | None:
+            found = await self.run(guid, run)
+            return found if found.commit else None
+
+        once: SendOnce[ImportRun] = self._once(
+            scope=await self.scope(guid),
+            name=record_name("commit", run),
+            what=f"The commit of import run {run}",
+            since=since,
+            send=lambda: request_object(self.session, request, ImportRun),
+            find=committed,
+            id_of=lambda _: run,
+            read=committed,
+            resumes=True,
+            recorded=True,
+            start_anew=start_anew,
+        )
+        return await self.checked(guid, await once.step(), commit=True)
+
+    async def checked(self, guid: str, run: ImportRun | None, *, commit: bool) -> ImportRun:
+        """
+        Return a run that does what was requested; one that does not say whether it commits is looked up.
+
+        Raises:
+            NotAsRequestedError: It does something else, or does not say.
+        """
+        seen = run
+        if run is not None and run.commit is None:
+
+            async def look() -> ImportRun | None:
+                try:
+                    return await self.run(guid, run.guid)
+                except NotFoundError:
+                    return None
+
+            with suppress(DeadlineError):
+                seen = await wait_until(
+                    look, lambda one: one is not None and one.commit is not None, _SAID, clock=self.timing
+                )
+        if run is not None and seen is not None and seen.guid == run.guid and seen.commit is commit:
+            return seen
+        said = None if seen is None else seen.commit
+        happened = {
+            True: "a dry run was requested, and the service has committed it: the workspace is changed for good",
+            False: "it was to be committed, and the service responds that it is not: the workspace seems unchanged",
+            None: "the service does not say whether it is committed: the workspace may be changed",
+        }[said]
+        raise NotAsRequestedError(
+            f"import run {run.guid if run is not None else 'of ' + guid}: {happened}. Look at the run and at what it "
+            "imported before you send anything else.",
+            result=seen,
+        )
 
     async def complete(self, guid: str, run: str) -> ImportRun:
         """Mark a run as finished. One request."""
         request = make_request("PUT", f"{self.path(guid)}/runs/{{run}}/complete", run=run)
-        return await request_object(self.session, request, ImportRun)
+        found = await request_object(self.session, request, ImportRun)
+        if found.guid != run or (found.status is not None and not found.over):
+            raise NotAsRequestedError(
+                f"import run {run}: it was to be marked as finished, and the service shows run {found.guid} as "
+                f"{found.status}. Look at it.",
+                result=found,
+            )
+        return found
 
     async def fetch(
         self,
@@ -344,34 +426,37 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
         to: To,
         *,
         poll: PollPolicy | None = None,
-        fresh: bool = False,
+        start_anew: bool = False,
         on_status: OnStatus[ImportRun] | None = None,
     ) -> Fetched[ImportRun]:
         """
         Upload a file, wait until its run is done, and download the results.
 
-        Check ``run.has_errors``, ``run.warnings`` and the error file; then :meth:`commit`. The directory records the
-        run by the content of the file: after a crash the same call waits for that run and uploads nothing again.
+        Check ``run.has_errors``, ``run.warnings`` and the error file; then :meth:`commit`. The run is recorded by the
+        content of the file: after a crash the same call waits for that run and uploads nothing again.
 
         Args:
             guid: The definition.
             file: The path of an XLSX or CSV (UTF-8) file for a dry run, or a :class:`Submission` of one.
             to: The directory, or an open :class:`~arena_async.Mirror` of one, with its own options and observer.
             poll: How often to poll and how long to wait; None for the default policy.
-            fresh: Start a run even if one with this file is under way.
+            start_anew: Send it whatever is known about an earlier one: a person has decided so.
             on_status: Called with the state of the run.
 
         Raises:
             ConfigurationError: There is no such file, or its content does not fit its name. Nothing was sent.
             RunFailedError: The service could not read the file.
+            StorageError: One that commits could not be recorded before it is sent. Nothing was sent.
+            NotAsRequestedError: The service has committed a dry run, or has not committed what was to be committed.
             TransfersFailedError: The run is done, and some of its files are missing; the next call downloads the rest.
             DeadlineError: The run is not done yet; the next call waits on.
         """
         submission = Submission.of(file)
         async with submission.opened() as opened:
-            start = opened.start(self, guid, on_status)
-            start.name = await opened.name()
-            return await fetch_of(start, self.files(guid, parts=submission.parts), poll, fresh=fresh).fetch(to)
+            start = await opened.start(
+                self, guid, Starting[ImportRun](poll=poll, start_anew=start_anew, on_status=on_status)
+            )
+            return await fetch_of(start, self.files(guid, parts=submission.parts)).fetch(to)
 
 
 def _check_parts(parts: Iterable[ImportPart]) -> tuple[ImportPart, ...]:
@@ -416,14 +501,15 @@ class ImportFiles(RunFiles[ImportRun]):
             for part in self._parts:
                 no_errors = part == "error" and run.error_count == 0
                 skip = "no row of the run failed, so it has no error file" if no_errors else None
-                yield self._entry(
+                entry = self._entry(
                     tenant,
                     (definition, run.guid, part),
                     FileFacts(part, skip=skip),
                     extension=_EXTENSIONS.get((run.submit_file_type or "").upper(), ".dat"),
                     change=f"{completed} commit={run.commit}",
-                    changed_at=run.completed,
+                    listed=("", run.completed),
                 )
+                yield attrs.evolve(entry, uploaded=part == "submit")
 
 
 def _write_definition(resource: str, mode: str, options: ImportOptions | None) -> dict[str, Any]:
@@ -449,6 +535,16 @@ def _does_the_same(body: dict[str, Any], found: ImportDefinition) -> bool:
     received = _write_options(found.options) if found.options is not None else {}
     words = all(status_word(getattr(found, word)) == status_word(body[word]) for word in ("resource", "mode"))
     return words and all(received.get(name) == value for name, value in body.get("options", {}).items())
+
+
+def _contradicts(body: dict[str, Any], made: ImportDefinition) -> bool:
+    """Return whether a definition says that it does something else; what it does not say is no proof."""
+    received = _write_options(made.options) if made.options is not None else {}
+    words = [(getattr(made, word), body[word]) for word in ("resource", "mode")]
+    options = [(received.get(name), value) for name, value in body.get("options", {}).items() if name != "mapping"]
+    return any(said is not None and status_word(said) != status_word(sent) for said, sent in words) or any(
+        said is not None and said != value for said, value in options
+    )
 
 
 def _write_options(options: ImportOptions) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 Items, and the files of the workspace: those of the vault by their own guids, and those of items by their associations.
 
 Unlike the files of runs they change: an association may point to a newer edition later, and the content of an edition
-may be corrected. The change marker is therefore the file's guid, its edition and when it was last modified. The service
-has no checksums, so a content is verified by its listed size.
+may be corrected. The change marker is therefore the file's guid and edition, and where it was corrected, when it was
+last modified. Lists show files in a compact form, without that time and without the size; a file for which the list
+does not show that its content is the first one is looked up. The service has no checksums, so a content is verified by
+its listed size.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ import attrs
 from arena_async.errors import ConfigurationError
 from arena_async.http.paginator import Paginator
 from arena_async.protocol.files import RemoteFile
-from arena_async.providers.arena.api import ArenaService, get_object, paginate
-from arena_async.providers.arena.files import ArenaFiles, FileFacts, tenant_of
+from arena_async.providers.arena.api import ArenaService, get_object, paginate, tenant_of
+from arena_async.providers.arena.files import ArenaFiles, FileFacts
 from arena_async.providers.arena.models import ArenaFile, FileAssociation, Item
 from arena_async.providers.arena.queries import FileQuery, ItemQuery, write_query
+from arena_async.transfer.union import OF_ONE_LIST, one_of
 
 __all__ = ["Files", "ItemFiles", "Items", "StoredFiles"]
 
@@ -110,7 +113,8 @@ class Files(ArenaService):
         Return one or many files, to be downloaded. Sends nothing yet.
 
         Args:
-            files: The files: by guid, which costs a request each to look up, or as they were listed, which costs none.
+            files: The files: by guid, which costs a request each to look up, or as they were listed, which costs one
+                only for those that were corrected.
 
         Raises:
             ConfigurationError: No file is given.
@@ -122,25 +126,34 @@ class Files(ArenaService):
 class _VaultFiles(ArenaFiles):
     """Files of the vault, by their own guids or by the items that refer to them."""
 
+    _uploaded = True
+
+    async def _whole(self, file: ArenaFile) -> ArenaFile:
+        """Return a listed file, looked up where the list cannot show that its content changed. One request, or none."""
+        if not file.guid or not _may_hide_a_change(file):
+            return file
+        return await get_object(self._session, ArenaFile, "/files/{file}", file=file.guid)
+
     def _entry_of(self, tenant: str, names: tuple[str, str], file: ArenaFile) -> RemoteFile:
         """
         Return the entry of a file: ``arena/files/<file>/<edition>.<format>``, and likewise for those of items.
 
         The extension is the format, or what the vendor's name ends with, if it looks like one. The change marker
-        changes with the content.
+        changes with the content, and is the same for a file as it was listed and as it was looked up.
         """
         facts = FileFacts(names[-1], file.name, file.size, file.no_content)
         word = (file.format or PurePosixPath(file.name or "").suffix).lstrip(".").lower()
         is_extension = word.isascii() and word.isalnum() and len(word) <= _MAX_EXTENSION
         changed_at = file.last_modified_date_time or file.creation_date_time
-        marker = (file.guid, file.edition, None if changed_at is None else changed_at.isoformat())
+        stamp = None if changed_at is None or file.corrected is False else changed_at.isoformat()
+        marker = (file.guid, file.edition, stamp)
         return self._entry(
             tenant,
             names,
             facts,
             extension=f".{word}" if is_extension else "",
             change=" ".join(filter(None, marker)) or names[-1],
-            changed_at=changed_at,
+            listed=("", changed_at),
         )
 
 
@@ -151,7 +164,7 @@ class StoredFiles(_VaultFiles):
 
     Args:
         given: The files: their guids, which cost a request each to look up, or the files as they were listed, which
-            cost none.
+            cost one only where the list does not show whether the content was corrected.
 
     Raises:
         ConfigurationError: No file is given, or one without a guid.
@@ -179,16 +192,23 @@ class StoredFiles(_VaultFiles):
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; each is looked up as it is read."""
         tenant = await tenant_of(self._service)
+        failures: list[Exception] = []
         for given in self._given:
-            file = given if isinstance(given, ArenaFile) else await self._service.get(given)
-            yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
+            try:
+                file = await (self._whole(given) if isinstance(given, ArenaFile) else self._service.get(given))
+            except OF_ONE_LIST as error:
+                failures.append(error)
+            else:
+                yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
+        if failures:
+            raise one_of(failures)
 
     async def _look_up(self, tenant: str, first: str, *_: object) -> AsyncIterator[RemoteFile]:
         file = await self._service.get(first)
         yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
 
     def _listing(self) -> tuple[int, bool]:
-        return sum(isinstance(file, str) for file in self._given), True
+        return sum(isinstance(file, str) or _may_hide_a_change(file) for file in self._given), True
 
 
 @attrs.define(eq=False, repr=False)
@@ -197,7 +217,7 @@ class ItemFiles(_VaultFiles):
     The files of some items, as the items refer to them.
 
     Args:
-        items: The guids of the items. Each costs one request to list.
+        items: The guids of the items. Each costs one request to list, and one more for each file that was corrected.
         primary: Only the primary file of each.
     """
 
@@ -222,17 +242,40 @@ class ItemFiles(_VaultFiles):
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; each item is requested as it is read."""
         tenant = await tenant_of(self._service)
+        failures: list[Exception] = []
         for item in self._items:
-            async for file in self._look_up(tenant, item):
-                yield file
+            try:
+                async for file in self._look_up(tenant, item):
+                    yield file
+            except OF_ONE_LIST as error:
+                failures.append(error)
+        if failures:
+            raise one_of(failures)
 
-    async def _look_up(self, tenant: str, first: str, *_: object) -> AsyncIterator[RemoteFile]:
+    async def _look_up(
+        self, tenant: str, first: str, members: Sequence[Sequence[str]] = ()
+    ) -> AsyncIterator[RemoteFile]:
+        wanted = {names[1] for names in members}
         async for association in self._service.associations(first):
-            if association.primary or not self._primary:
-                yield self._entry_of(tenant, (first, association.guid), association.file or ArenaFile())
+            if (association.primary or not self._primary) and (not members or association.guid in wanted):
+                file = await self._whole(association.file or await self._file_of(first, association.guid))
+                yield self._entry_of(tenant, (first, association.guid), file)
+
+    async def _file_of(self, item: str, association: str) -> ArenaFile:
+        """Return the file of an association that was listed without it. One request."""
+        path = "/items/{item}/files/{association}"
+        found = await get_object(self._session, FileAssociation, path, item=item, association=association)
+        return found.file or ArenaFile()
 
     def _listing(self) -> tuple[int, bool]:
-        return len(self._items), True
+        # Files that were corrected cost one more each.
+        return len(self._items), False
+
+
+def _may_hide_a_change(file: ArenaFile) -> bool:
+    """Return whether another content of the file could be listed in the same way."""
+    has_content, dated = file.no_content is None, file.last_modified_date_time is not None
+    return has_content and not dated and file.corrected is not False
 
 
 def _guids_of(given: Sequence[str | ArenaFile | Item], what: str) -> list[str]:

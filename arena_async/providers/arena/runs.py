@@ -8,21 +8,16 @@ Base of exports, imports and extracts: definitions and their runs, polled with a
     files          the files of completed runs        fetch    start, wait and download; resumes after a crash
     define         a definition (not of extracts)
 
-    start ──▶ POST ──┬─▶ the run
-                     ├─▶ another export is in progress (3144): wait, then POST again
-                     └─▶ the response was lost: look the run up in the list ──┬─▶ it is there
-                                                                              └─▶ it is not: POST again, or raise
     wait ──▶ GET at growing intervals ──▶ done, or RunFailedError, or DeadlineError
 
-A POST is never repeated blindly. A run continues at the service when the wait ends.
+``fetch.py`` starts runs. A run continues at the service when the wait ends.
 """
 
 from __future__ import annotations
 
-import logging
+import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
 from statistics import median
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -32,40 +27,41 @@ from attrs import AttrsInstance
 from arena_async.errors import (
     ArenaAsyncError,
     ConfigurationError,
-    ConflictError,
-    DeadlineError,
-    DecodeError,
+    NotAsRequestedError,
     RunFailedError,
     ServerError,
-    TransportError,
 )
 from arena_async.http.paginator import Paginator
 from arena_async.http.polling import Polled, wait_until
 from arena_async.http.session import request_object
 from arena_async.options import Clock, PollPolicy
-from arena_async.protocol.messages import Request, join_path
-from arena_async.providers.arena.api import ArenaService, get_object, make_request, paginate
+from arena_async.protocol.messages import join_path, printable
+from arena_async.protocol.request_records import MAX_SKEW, RequestRecord, record_name
+from arena_async.providers.arena.api import ArenaService, get_object, make_request, paginate, tenant_of
 from arena_async.providers.arena.models import ArenaRun, ExportDefinition, Extract, ImportDefinition, User
 from arena_async.providers.arena.queries import ExportRunQuery, ExtractRunQuery, ImportRunQuery, write_query
+from arena_async.providers.send_once import RequestStore, SendOnce, may_be_done
 
-__all__ = ["OnStatus", "RunSeen", "RunService", "Start", "check_texts", "ended", "look_up", "may_be_done", "wait_for"]
+__all__ = [
+    "NOT_BEGUN",
+    "OnStatus",
+    "RunSeen",
+    "RunService",
+    "Wanted",
+    "check_texts",
+    "ended",
+    "look_up",
+    "run_may_be_begun",
+    "same_user",
+    "wait_for",
+]
 
 D = TypeVar("D", Extract, ExportDefinition, ImportDefinition)
 R = TypeVar("R", bound=ArenaRun)
 Q = TypeVar("Q", ExtractRunQuery, ExportRunQuery, ImportRunQuery)
 
-_log = logging.getLogger("arena_async")
-
 #: Could not start, too many running: the service states that nothing was started.
-_NOT_BEGUN = frozenset({3146, 3514})
-#: Another export is in progress.
-_IN_LINE = 3144
-#: How often a start is sent again after the list has shown that it was not received.
-_MAX_REPEATS = 2
-#: Seconds until the lists show what the service has started or created.
-_SETTLING: Final = 2.0
-#: How far the clocks of this machine and of the service may be apart.
-_SKEW: Final = timedelta(minutes=5)
+NOT_BEGUN: Final = frozenset({3146, 3514})
 #: Characters that the service accepts.
 _MAX_NAME: Final = 100
 _MAX_DESCRIPTION: Final = 4000
@@ -91,6 +87,22 @@ class RunSeen(Generic[R]):
     again_in: float | None = None
 
 
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """
+    How a definition is created.
+
+    Args:
+        description: Its description, or None.
+        reuse: Return a listed definition that does the same, if there is one.
+        start_anew: Create it whatever is remembered about an earlier request.
+    """
+
+    description: str | None
+    reuse: bool
+    start_anew: bool
+
+
 #: Called with the state of a run; it must return at once.
 OnStatus = Callable[[RunSeen[R]], object]
 
@@ -107,19 +119,23 @@ class RunService(ArenaService, Generic[D, R, Q]):
     Args:
         user: The e-mail address of the user, by which a run started by this client is recognized; or None.
         timing: The clock.
+        records: What was sent to the service.
     """
 
     user: str | None = attrs.field(default=None, repr=False)
     timing: Clock = attrs.field(factory=Clock, repr=False)
+    records: RequestStore = attrs.field(repr=False, kw_only=True)
     #: ``export``, ``extract`` or ``import``.
     kind = ""
-    #: How far the clocks of this machine and of the service may be apart.
-    skew = _SKEW
 
     @property
     @abstractmethod
     def models(self) -> tuple[type[D], type[R]]:
         """The models of a definition and of a run."""
+
+    async def scope(self, definition: str = "") -> str:
+        """Return what the records of a definition are about, after a login where the workspace is not known yet."""
+        return " ".join(["arena", await tenant_of(self), f"{self.kind}s", definition]).rstrip()
 
     def path(self, guid: str) -> str:
         """Return the path of a definition."""
@@ -190,200 +206,71 @@ class RunService(ArenaService, Generic[D, R, Q]):
         return paginate(self.session, self.models[0], f"/{self.kind}s", params, offset=offset, limit=limit)
 
     async def _define(
-        self, body: dict[str, Any], same: Callable[[D], bool], *, description: str | None, reuse: bool
+        self, body: dict[str, Any], same: Callable[[D], bool], contradicts: Callable[[D], bool], wanted: Wanted
     ) -> D:
         """
-        Create a definition, once: a lost response is looked up in the list, since a definition cannot be removed.
+        Create a definition, once: it cannot be removed.
 
         Args:
             body: The body of the request.
             same: Returns whether a listed definition does the same.
-            description: Added to the body.
-            reuse: Return a listed definition that does the same, if there is one.
+            contradicts: Returns whether a created definition says that it does something else.
+            wanted: The description, and what to do with earlier ones.
 
         Raises:
-            TransportError: The response was lost, and the definition is not in the list.
+            NotAsRequestedError: What was created does something else.
+            TransportError: It is not known whether it was created.
         """
-        name = body["name"]
-        check_texts(name, description)
-        body |= {"description": description} if description is not None else {}
-        if reuse:
+        name, since = body["name"], self.records.now()
+        check_texts(name, wanted.description)
+        body |= {"description": wanted.description} if wanted.description is not None else {}
+        if wanted.reuse:
             async for found in self._search(name):
                 if found.name == name and same(found):
                     return found
-        earliest = self.timing.now() - _SKEW
         request = make_request("POST", f"/{self.kind}s", json=body)
-        lost: ArenaAsyncError
-        try:
-            return await request_object(self.session, request, self.models[0])
-        except (TransportError, DeadlineError, ServerError, DecodeError) as error:
-            lost = error
-        if not may_be_done(lost):
-            raise lost
-        await self.timing.sleep(_SETTLING)
-        async for found in self._search(name):
-            new = found.creation_date_time is None or found.creation_date_time >= earliest
-            if found.name == name and new and _same_user(found.creator, self.user) and same(found):
-                _log.warning(
-                    "%s The response to %s was lost; the list shows that it created %s.", lost, request.line, found.guid
-                )
-                return found
-        raise _with_more(
-            lost,
-            "The list of definitions does not show it. It was not sent again, since a definition cannot be removed; "
-            "look at the list after a while, or define it with reuse=True.",
+        once: SendOnce[D] = self._once(
+            scope=await self.scope(),
+            name=record_name("define", json.dumps(body, sort_keys=True, default=str)),
+            what=f"The creation of the {self.kind} definition {printable(name)!r}",
+            since=since,
+            send=lambda: request_object(self.session, request, self.models[0]),
+            find=lambda record, known: self._find_created(
+                name, record, lambda found: found.guid not in known and found.name == name and same(found)
+            ),
+            id_of=lambda found: found.guid,
+            doubt="A definition cannot be removed; with reuse=True one that turns up is used.",
+            start_anew=wanted.start_anew,
         )
-
-
-def _callback(on_status: OnStatus[Any] | None) -> OnStatus[Any]:
-    return on_status or (lambda _: None)
-
-
-@attrs.define(kw_only=True, eq=False)
-class Start(Generic[R]):
-    """
-    How one run is started.
-
-    Args:
-        service: Exports, extracts or imports.
-        definition: The guid of the definition.
-        request: The POST.
-        on_status: Called with the state of the run.
-        like: Whether a listed run may be the one that it started.
-        alike: Whether either of two runs that it may have started will do.
-        repeatable: Whether it does no harm when it is carried out twice.
-        name: What distinguishes it from other starts of the same definition, in the ledger of a directory.
-    """
-
-    service: RunService[Any, R, Any]
-    definition: str
-    request: Request
-    on_status: OnStatus[R] = attrs.field(converter=_callback)
-    like: Callable[[R], bool] = lambda _: True
-    alike: bool = True
-    repeatable: bool = True
-    name: str = ""
-    _repeats: int = attrs.field(init=False, default=0)
-    _waiting: bool = attrs.field(init=False, default=False)
-
-    async def send(self, poll: PollPolicy | None, *, since: datetime | None = None, unlike: str = "") -> R:
-        """
-        Start a run, once.
-
-        Args:
-            poll: How long to keep trying, and how often; None for the default policy.
-            since: When the first request was sent, at the earliest; None for now.
-            unlike: The guid of a run that it cannot be.
-
-        Raises:
-            ApiError: The service responded with an error.
-            DeadlineError: Another export was in progress all the time.
-            TransportError: The response was lost, and it is not known whether the run was started.
-        """
-        poll, clock = poll or PollPolicy(), self.service.timing
-        earliest = since or clock.now()
-        polled = Polled(what=self._what, on_poll=self._on_poll)
-        try:
-            run = await wait_until(
-                lambda: self._attempt(earliest, unlike), lambda run: run is not None, poll, clock=clock, polled=polled
+        made = await once.step()
+        if made is None or (made.name is not None and made.name != name) or contradicts(made):
+            raise NotAsRequestedError(
+                f"{once.what}: the service has created {made and made.guid}, which differs from what was requested, "
+                "and cannot be removed. Compare the two before it is used.",
+                result=made,
             )
-        except DeadlineError as error:
-            # That of a request names it.
-            if error.request is not None:
-                raise
-            run = None
-        if run is None:
-            raise DeadlineError(
-                f"{self._what}: it could not be started within {poll.timeout:g} s, because the service does one export "
-                "at a time (code 3144) and another one was in progress. Nothing was started; try again later, or allow "
-                "more time."
-            )
-        return run
+        return made
 
-    async def find(self, *, since: datetime, unlike: str) -> R | None:
-        """
-        Find the run that was started since then by this user, or None. Costs a request for each 400 runs.
-
-        Raises:
-            ConflictError: There are several, and it may be any of them.
-        """
-        earliest = since - self.service.skew
-        found = [
-            run
-            async for run in self.service.runs(self.definition)
-            if run.guid != unlike and _same_user(run.creator, self.service.user) and self.like(run)
-            if (run.began >= earliest if run.began is not None else not run.over)
-        ]
-        if len(found) > 1 and not self.alike:
-            guids = ", ".join(run.guid for run in found)
-            raise ConflictError(
-                f"{self._what}: its response was lost, and several runs may be the one that was started: {guids}. "
-                "Check them, and continue with the right one."
-            )
-        return max(found, key=lambda run: (run.began is None, run.began or earliest), default=None)
-
-    @property
-    def _what(self) -> str:
-        return f"The start of a run of {self.service.kind} {self.definition}"
-
-    async def _attempt(self, since: datetime, unlike: str) -> R | None:
-        """Send the request once and return its run, or None where it is to be sent again."""
-        lost: ArenaAsyncError
-        self._waiting = False
-        try:
-            run = await request_object(self.service.session, self.request, self.service.models[1])
-        except ConflictError as error:
-            if error.code != _IN_LINE:
-                raise
-            self._waiting = True
-            return None
-        except (TransportError, DeadlineError, ServerError, DecodeError) as error:
-            lost = error
-        else:
-            return self._reported("started", run)
-        self._repeats += 1
-        if may_be_done(lost):
-            found = await self._look_for(lost, since, unlike)
-            if found is not None:
-                return self._reported("found", found)
-            if self._repeats > _MAX_REPEATS or not self.repeatable:
-                raise _with_more(lost, self._unknown)
-        elif self._repeats > _MAX_REPEATS or not isinstance(lost, ServerError):
-            raise lost
+    async def _find_created(self, name: str, record: RequestRecord, same: Callable[[D], bool]) -> D | None:
+        """Return the definition that was created by this user when a request was sent, or None."""
+        earliest = record.at and record.at - MAX_SKEW
+        async for found in self._search(name):
+            at = found.creation_date_time
+            new = at is None or earliest is None or at >= earliest
+            if new and same_user(found.creator, self.user) and same(found):
+                return found
         return None
 
-    async def _look_for(self, lost: ArenaAsyncError, since: datetime, unlike: str) -> R | None:
-        """Look the run up in the list of runs."""
-        await self.service.timing.sleep(_SETTLING)
-        trouble: ArenaAsyncError
-        try:
-            run = await self.find(since=since, unlike=unlike)
-        except ConflictError:
-            raise
-        except ArenaAsyncError as error:
-            trouble = error
-        else:
-            found = f"the list shows that it started run {run.guid}" if run else "the list shows no run started by it"
-            _log.warning("%s The response to %s was lost; %s.", lost, self.request.line, found)
-            return run
-        raise _with_more(lost, f"{self._unknown} The list of runs could not be read either: {trouble}")
-
-    @property
-    def _unknown(self) -> str:
-        return (
-            f"{self._what}: it was not sent again, since it may have been carried out although the list of runs does "
-            "not show it. Look at the list after a while before you start another one."
+    def _once(self, **given: Any) -> SendOnce[Any]:
+        """Return a request of this service that is sent once, and never again."""
+        return SendOnce(
+            store=self.records,
+            session=self.session,
+            clock=self.timing,
+            repeatable=False,
+            may_be_done=run_may_be_begun,
+            **given,
         )
-
-    def _on_poll(self, _: R | None, tries: int, pause: float | None) -> None:
-        """Notify the caller that another export is in progress."""
-        if self._waiting:
-            self.on_status(RunSeen(how="in line", run=None, polls=tries, again_in=pause))
-
-    def _reported(self, how: Literal["started", "found"], run: R) -> R:
-        """Notify the caller of the run, and return it."""
-        self.on_status(RunSeen(how=how, run=run))
-        return run
 
 
 async def look_up(service: RunService[Any, R, Any], definition: str, guid: str) -> R | None:
@@ -459,26 +346,16 @@ def ended(run: ArenaRun, kind: str) -> bool:
     return run.done
 
 
-def _same_user(creator: User | None, email: str | None) -> bool:
+def run_may_be_begun(error: ArenaAsyncError) -> bool:
+    """Return whether the service may have carried out a request that has no proper response."""
+    return may_be_done(error) and not (isinstance(error, ServerError) and error.code in NOT_BEGUN)
+
+
+def same_user(creator: User | None, email: str | None) -> bool:
     """Return whether a creator may be the user of this client; without an address of both it may."""
     if creator is None or creator.email is None or email is None:
         return True
     return creator.email.casefold() == email.casefold()
-
-
-def may_be_done(error: ArenaAsyncError) -> bool:
-    """Return whether the service may have carried out a request that has no proper response."""
-    if isinstance(error, TransportError | DeadlineError):
-        return error.sent
-    if isinstance(error, ServerError):
-        return error.code not in _NOT_BEGUN
-    return isinstance(error, DecodeError)
-
-
-def _with_more(error: ArenaAsyncError, more: str) -> ArenaAsyncError:
-    """Return the same error with another sentence."""
-    error.args = (f"{error} {more}",)
-    return error
 
 
 def check_texts(name: str | None, description: str | None) -> None:

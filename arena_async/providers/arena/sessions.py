@@ -6,22 +6,29 @@ One session for all processes of a user, found through a file that only the user
     take ──▶ a session is stored, and it is not the rejected one ──▶ use it
       │
       ├────▶ another process is logging in ──▶ look again after a short delay
-      └────▶ no process is ──▶ write a claim ──▶ log in ──▶ store the session, or give up
+      └────▶ no process is ──▶ hold the lock of the login ──▶ log in ──▶ store the session, or give up
 
-A shared session is never logged out: other processes may use it, and the next process begins with it. It expires 90
-minutes after its last use.
+The lock of a login is one of the operating system, which lives exactly as long as its process. Where files cannot be
+locked, the login counts up in the file instead, and has ended when that does not move (see ``transfer/leases.py``). No
+time of day is compared: ages are those of the clock that never steps, as long as the machine was not started anew.
 
-The file holds session ids, never a password, and the users only as digests. A process that reads it can act as the user
-until the session expires: therefore a directory that others can read is rejected.
+A shared session is logged out by the last process that uses it where the store says so. Otherwise it is never logged
+out: the next process begins with it, and it expires 90 minutes after its last use.
+
+Each user has a file, which holds session ids, never a password, and names the user by a digest only. A process that
+reads it can act as the user until the session expires: therefore a directory that others can read is rejected.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
+import logging
 import os
-import platform
 import secrets
+import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -29,27 +36,38 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from arena_async.errors import AccountLockedError, ApiError, AuthenticationError, DecodeError, SessionDisplacedError
+from arena_async.errors import (
+    AccountLockedError,
+    ApiError,
+    AuthenticationError,
+    ConfigurationError,
+    DecodeError,
+    SessionDisplacedError,
+    StorageError,
+)
 from arena_async.http.credential_store import LoginPending, LoginTurn, SharedCredential
 from arena_async.http.login import RELOGIN_SECONDS, check_credential
+from arena_async.options import Clock
 from arena_async.protocol.adapter import Credential
 from arena_async.protocol.messages import Secret
+from arena_async.protocol.state_directory import user_state_directory
+from arena_async.transfer.leases import BEAT, Process, Silence, has_ended
 from arena_async.transfer.local_files import PrivateFile
-from arena_async.transfer.workers import Threads
+from arena_async.transfer.workers import Threads, end_tasks
 
-__all__ = ["SessionStore", "SharedSessions"]
+__all__ = ["SessionStore", "SharedSessions", "store_of_user"]
 
 T = TypeVar("T")
 
-_VERSION: Final = 1
-#: Seconds after which the login of another process is not waited for any more.
-_CLAIM_SECONDS: Final = 180.0
-#: Seconds between two looks while another process is logging in.
-_LOOK_EVERY: Final = 0.1
+_LOG = logging.getLogger("arena_async")
+
+_VERSION: Final = 2
+#: Seconds between two looks while another process is logging in, and after a claim where files cannot be locked.
+_LOOK_EVERY, _CONFIRMED_AFTER = 0.1, 1.0
 #: Seconds by which the use of a session may be noted late.
 _NOTED_LATE: Final = 600.0
-#: Seconds after the last use after which a session is removed from the file.
-_FORGOTTEN: Final = 86_400.0
+#: The uses of sessions by clients of this process.
+_OURS: Final[set[str]] = set()
 
 _KINDS: Final[Mapping[str, type[AuthenticationError]]] = {
     kind.__name__: kind for kind in (AuthenticationError, AccountLockedError, SessionDisplacedError)
@@ -63,34 +81,57 @@ def _expand_user(path: str | os.PathLike[str]) -> Path:
 @attrs.frozen
 class SessionStore:
     """
-    A file through which several processes of one user share a session, instead of ending each other's.
+    A file for each user through which several processes share a session, instead of ending each other's.
 
     It belongs to one machine. Give it a directory of its own, such as ``~/.config/arena-async/sessions.json``: the
     directory is created for this user only, and one that others can read is rejected.
 
     Args:
-        path: The path of the file; ``~`` is the user's own directory.
+        path: The path of the files, whose names get a digest of the user; ``~`` is the user's own directory.
+        log_out: Whether the last process that uses a session logs out, in place of leaving it to the next one.
     """
 
     path: Path = attrs.field(converter=_expand_user)
+    log_out: bool = False
+
+
+def store_of_user(environ: Mapping[str, str]) -> SessionStore | None:
+    """
+    Return the store in the state directory of the user, or None where there is no directory that can be written.
+
+    Args:
+        environ: The environment variables, which name the directory.
+    """
+    directory = user_state_directory(environ, sys.platform)
+    if directory is None:
+        return None
+    store = SessionStore(Path(directory, "arena-sessions.json"), log_out=True)
+    try:
+        PrivateFile(store.path).change(lambda _: (None, None))
+    except (StorageError, ConfigurationError) as error:
+        _LOG.info("%s The session is not shared with other processes.", error)
+        return None
+    return store
 
 
 @attrs.frozen(kw_only=True)
 class _StoredSession:
     """
-    The entry of one user in the file. Times are seconds since 1970.
+    What the file of a user says.
 
     Args:
         session: The result of a login, its time, and when it was last known to be used; or None.
-        claim: The process that is logging in, and since when; or None.
-        refused: The process whose login was rejected, and the error; or None.
+        claim: The use that is logging in, with its process and count; or None.
+        refused: The use whose login was rejected, and the error; or None.
         relogins: The times of logins that replaced a session which another client had ended.
+        uses: The process of each client that uses the session.
     """
 
     session: Mapping[str, Any] | None = None
     claim: Mapping[str, Any] | None = None
     refused: Mapping[str, Any] | None = None
-    relogins: tuple[float, ...] = ()
+    relogins: tuple[Any, ...] = ()
+    uses: Mapping[str, Any] = attrs.field(factory=dict)
 
     def credential(self) -> Credential | None:
         """Return the stored credential, or None where there is none that can be used."""
@@ -112,31 +153,41 @@ class SharedSessions:
     The session of one user, shared by processes through a file.
 
     Args:
-        store: The file.
+        store: Where the file lies.
         identity: The service, the user and the workspace. It is stored as a digest only.
-        now: Returns the time (aware); processes have no other clock in common.
+        clock: Time.
     """
 
-    def __init__(self, store: SessionStore, identity: str, *, now: Callable[[], datetime]) -> None:
-        self._file = PrivateFile(store.path)
+    def __init__(self, store: SessionStore, identity: str, *, clock: Clock) -> None:
         self._user = hashlib.sha256(identity.encode()).hexdigest()
-        self._now = now
+        path = store.path
+        self._file = PrivateFile(path.with_name(f"{path.stem}-{self._user[:32]}{path.suffix}"))
+        self._before = PrivateFile(path)
+        self._log_out = store.log_out
+        self._clock = clock
+        self._silence = Silence(clock.monotonic)
+        self._process = Process.current()
         self._me = secrets.token_hex(8)
         self._awaited = ""
+        self._locked = True
+        self._counting: asyncio.Task[None] | None = None
         self._threads = Threads(1, name="arena_async-sessions")
 
     async def take(self, *, rejected: Credential | None) -> SharedCredential | LoginTurn | LoginPending:
         """Return what is stored; see :class:`~arena_async.http.credential_store.CredentialStore`."""
+        _OURS.add(self._me)
         found = await self._change(lambda record: self._take(record, rejected))
         if isinstance(found, ApiError):
             raise found
+        if isinstance(found, LoginTurn) and not self._locked:
+            self._counting = asyncio.create_task(self._count(), name="arena_async login")
         return found
 
     async def put(self, credential: Credential, *, relogin: bool) -> None:
         """Store the credential of a login for all processes."""
 
-        def make(record: _StoredSession) -> tuple[_StoredSession | None, None]:
-            now = self._seconds()
+        def make(record: _StoredSession) -> tuple[_StoredSession, None]:
+            now = self._now()
             session = {
                 "headers": [[name, value.reveal()] for name, value in credential.headers],
                 "workspace": credential.workspace,
@@ -145,10 +196,10 @@ class SharedSessions:
                 "since": now,
                 "used": now,
             }
-            mine = (now,) if relogin else ()
-            return _StoredSession(session=session, relogins=(*self._lately(record), *mine)), None
+            relogins = (*self._lately(record), *((now,) if relogin else ()))
+            return _StoredSession(session=session, relogins=relogins, uses=self._uses(record, self._me)), None
 
-        await self._change(make)
+        await self._end_login(make)
 
     async def give_up(self, error: Exception | None) -> None:
         """Release the claim; a rejection is stored for the processes that wait for this login."""
@@ -159,7 +210,7 @@ class SharedSessions:
             refused = _dump_error(error, by=self._me) if isinstance(error, ApiError) else None
             return attrs.evolve(record, claim=None, refused=refused), None
 
-        await self._change(make)
+        await self._end_login(make)
 
     async def note_use(self, credential: Credential) -> None:
         """Note that a session is in use now, if it is still the stored one."""
@@ -167,60 +218,142 @@ class SharedSessions:
         def make(record: _StoredSession) -> tuple[_StoredSession | None, None]:
             if record.session is None or not _same(record.credential(), credential):
                 return None, None
-            return attrs.evolve(record, session={**record.session, "used": self._seconds()}), None
+            return attrs.evolve(record, session={**record.session, "used": self._now()}), None
 
         await self._change(make)
 
+    async def leave(self, *, rejected: Credential | None) -> Credential | None:
+        """End the use of the session; return it if no other process uses it and it is to be logged out."""
+
+        def make(record: _StoredSession) -> tuple[_StoredSession | None, Credential | None]:
+            if self._me not in record.uses:
+                return None, None
+            uses = self._uses(record)
+            if uses or not self._log_out:
+                return attrs.evolve(record, uses=uses), None
+            return attrs.evolve(record, uses={}, session=None), self._usable(record, rejected)
+
+        return await self._change(make)
+
     async def aclose(self) -> None:
         """End the thread. What is stored stays."""
-        await self._threads.aclose()
+        _OURS.discard(self._me)
+        try:
+            await self._stop_counting()
+        finally:
+            self._file.let_go()
+            await self._threads.aclose()
 
     def _take(
         self, record: _StoredSession, rejected: Credential | None
     ) -> tuple[_StoredSession | None, SharedCredential | LoginTurn | LoginPending | ApiError]:
         """Decide what to do with the stored entry."""
-        now = self._seconds()
-        credential = record.credential()
-        if record.session is not None and credential is not None and not _same(rejected, credential):
-            age, rest = (max(0.0, now - _number(record.session.get(name))) for name in ("since", "used"))
-            if credential.idle_lifetime is None or rest < credential.idle_lifetime + _NOTED_LATE:
-                return None, SharedCredential(credential=credential, age=age, rest=rest)
+        credential, session = self._usable(record, rejected), record.session or {}
+        if credential is not None:
+            age, rest = (self._since(session.get(name)) for name in ("since", "used"))
+            found = SharedCredential(credential=credential, age=age, rest=rest)
+            return attrs.evolve(record, uses=self._uses(record, self._me)), found
         if record.refused is not None and record.refused.get("by") == self._awaited:
             self._awaited = ""
             return None, _load_error(record.refused)
-        if record.claim is not None and self._is_waited_for(record.claim, now):
-            self._awaited = str(record.claim.get("by"))
+        held, claim, lately = self._file.hold(), record.claim or {}, self._lately(record)
+        if held is False or (held is None and self._goes_on(claim)):
+            self._awaited = str(claim.get("by"))
             return None, LoginPending(seconds=_LOOK_EVERY)
-        lately = self._lately(record)
-        claim = {"by": self._me, "pid": os.getpid(), "host": platform.node(), "at": now}
-        return _StoredSession(session=record.session, claim=claim, relogins=lately), LoginTurn(relogins=len(lately))
+        self._locked = held is not None
+        if not self._locked and claim.get("by") == self._me:
+            return None, LoginTurn(relogins=len(lately))
+        claim = {"by": self._me, "count": 0, **attrs.asdict(self._process)}
+        # Without locks two processes may write a claim at the same moment; the later one is there a second after.
+        turn = LoginTurn(relogins=len(lately)) if self._locked else LoginPending(seconds=_CONFIRMED_AFTER)
+        return attrs.evolve(record, claim=claim, refused=None, relogins=lately), turn
 
-    def _is_waited_for(self, claim: Mapping[str, Any], now: float) -> bool:
-        """Return whether the process that is logging in may still finish."""
-        if claim.get("by") == self._me or not 0 <= now - _number(claim.get("at")) < _CLAIM_SECONDS:
+    def _usable(self, record: _StoredSession, rejected: Credential | None) -> Credential | None:
+        """Return the stored credential unless it is the rejected one, or was not used for too long."""
+        credential = record.credential()
+        if credential is None or _same(rejected, credential):
+            return None
+        rest, idle = self._since((record.session or {}).get("used")), credential.idle_lifetime
+        return credential if idle is None or rest < idle + _NOTED_LATE else None
+
+    def _goes_on(self, claim: Mapping[str, Any]) -> bool:
+        """Return whether the login of another use may still end."""
+        by, process = str(claim.get("by")), _load_process(claim)
+        if process is None or by == self._me:
             return False
-        return claim.get("host") != platform.node() or _is_alive(claim.get("pid"))
+        silence = self._silence.of(by, int(_number(claim.get("count"))))
+        return not has_ended(process, silence, us=self._process, ours=by in _OURS)
 
-    def _lately(self, record: _StoredSession) -> tuple[float, ...]:
+    def _uses(self, record: _StoredSession, *more: str) -> dict[str, Any]:
+        """Return the uses of other clients whose processes may live, and those of ``more`` by this one."""
+        uses = {}
+        for use, process in record.uses.items():
+            loaded = _load_process(process)
+            over = loaded is None or has_ended(loaded, 0.0, us=self._process, ours=use in _OURS)
+            if use != self._me and not over:
+                uses[use] = process
+        return {**uses, **{use: attrs.asdict(self._process) for use in more}}
+
+    def _lately(self, record: _StoredSession) -> tuple[Any, ...]:
         """Return the recent re-logins, which limit further ones."""
-        return tuple(at for at in record.relogins if 0 <= self._seconds() - at < RELOGIN_SECONDS)
+        return tuple(at for at in record.relogins if self._since(at) < RELOGIN_SECONDS)
 
-    def _seconds(self) -> float:
-        return self._now().timestamp()
+    def _now(self) -> dict[str, Any]:
+        """Return this moment, for other processes."""
+        clock = self._clock
+        return {"at": clock.now().timestamp(), "up": clock.monotonic(), "machine": self._process.machine}
+
+    def _since(self, moment: object) -> float:
+        """Return the seconds since a moment: by the time of day only where another boot or version wrote it."""
+        parts = moment if isinstance(moment, Mapping) else {"at": moment}
+        passed = self._clock.monotonic() - _number(parts.get("up"))
+        if parts.get("machine") == self._process.machine and passed >= 0:
+            return passed
+        return max(0.0, self._clock.now().timestamp() - _number(parts.get("at")))
+
+    async def _count(self) -> None:
+        """Count a login up where its process holds no lock, by the timer of the loop: nothing waits for it here."""
+
+        def make(record: _StoredSession) -> tuple[_StoredSession | None, None]:
+            claim = record.claim or {}
+            if claim.get("by") != self._me:
+                return None, None
+            return attrs.evolve(record, claim={**claim, "count": _number(claim.get("count")) + 1}), None
+
+        while True:
+            await asyncio.sleep(BEAT)
+            with contextlib.suppress(StorageError):
+                await self._change(make)
+
+    async def _stop_counting(self) -> None:
+        counting, self._counting = self._counting, None
+        if counting is not None:
+            await end_tasks(counting)
+
+    async def _end_login(self, make: Callable[[_StoredSession], tuple[_StoredSession | None, None]]) -> None:
+        """Write the end of a login, and let the next process have its turn."""
+        try:
+            await self._stop_counting()
+            await self._change(make)
+        finally:
+            self._file.let_go()
 
     async def _change(self, make: Callable[[_StoredSession], tuple[_StoredSession | None, T]]) -> T:
-        """Change the entry of this user in one atomic step."""
+        """Change the file of this user in one atomic step."""
 
         def change(content: bytes | None) -> tuple[bytes | None, T]:
-            users = _load(content)
-            record, result = make(users.get(self._user, _StoredSession()))
-            if record is None:
-                return None, result
-            now = self._seconds()
-            kept = {user: old for user, old in users.items() if not _is_forgotten(old, now)}
-            return _dump({**kept, self._user: record}), result
+            record, result = make(_load(content) if content is not None else self._load_before())
+            return None if record is None else _dump(record), result
 
         return await self._threads.run(self._file.change, change)
+
+    def _load_before(self) -> _StoredSession:
+        """Return what the one file of all users says, which an earlier version wrote."""
+        content = self._before.change(lambda content: (None, content)) if self._before.path.exists() else None
+        try:
+            return _load_record(json.loads(content or b"")["users"][self._user])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return _StoredSession()
 
 
 def _same(one: Credential | None, other: Credential) -> bool:
@@ -231,48 +364,35 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _is_alive(pid: object) -> bool:
-    """Return whether a process of this machine runs, or may run."""
-    if os.name != "posix" or not isinstance(pid, int) or pid <= 0:
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
+def _load_process(value: object) -> Process | None:
+    """Return a process, or None where the file says none."""
+    if not isinstance(value, Mapping):
+        return None
+    pid, parts = value.get("pid"), [value.get(name) for name in ("machine", "start")]
+    if not isinstance(pid, int) or not all(isinstance(part, str) for part in parts):
+        return None
+    return Process(str(parts[0]), pid, str(parts[1]))
 
 
-def _is_forgotten(record: _StoredSession, now: float) -> bool:
-    """Return whether the entry was not used for a long time."""
-    timestamps = [(record.session or {}).get("used"), (record.claim or {}).get("at")]
-    return all(now - _number(timestamp) > _FORGOTTEN for timestamp in timestamps)
-
-
-def _load(content: bytes | None) -> dict[str, _StoredSession]:
+def _load(content: bytes) -> _StoredSession:
     """Read the file; one that is damaged, or of a newer version, counts as empty."""
     try:
-        data = json.loads(content or b"{}")
-        if data.get("arena_async_sessions") != _VERSION:
-            return {}
-        return {str(user): _load_record(entry) for user, entry in data["users"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}
+        data = json.loads(content)
+        return _load_record(data) if data.get("arena_async_sessions") == _VERSION else _StoredSession()
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return _StoredSession()
 
 
 def _load_record(entry: Mapping[str, Any]) -> _StoredSession:
-    parts = {name: entry[name] for name in ("session", "claim", "refused") if isinstance(entry.get(name), dict)}
-    timestamps = entry.get("take_backs")
-    return _StoredSession(**parts, relogins=tuple(map(_number, timestamps)) if isinstance(timestamps, list) else ())
+    parts = {name: entry[name] for name in ("session", "claim", "refused", "uses") if isinstance(entry.get(name), dict)}
+    moments = entry.get("take_backs")
+    return _StoredSession(**parts, relogins=tuple(moments) if isinstance(moments, list) else ())
 
 
-def _dump(users: Mapping[str, _StoredSession]) -> bytes:
-    rows = {
-        user: {"take_backs" if name == "relogins" else name: value for name, value in attrs.asdict(record).items()}
-        for user, record in users.items()
-    }
-    return json.dumps({"arena_async_sessions": _VERSION, "users": rows}, indent=1).encode()
+def _dump(record: _StoredSession) -> bytes:
+    row = attrs.asdict(record)
+    row["take_backs"] = row.pop("relogins")
+    return json.dumps({"arena_async_sessions": _VERSION, **row}, indent=1).encode()
 
 
 def _dump_error(error: ApiError, *, by: str) -> dict[str, Any]:

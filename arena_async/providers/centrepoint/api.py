@@ -2,7 +2,7 @@
 Send the requests of lists and objects, and check that the rows of a list are the requested ones.
 
 A service that ignores a filter responds with everything it has, which looks like success, so each row is compared with
-the request. A list with response 404 is empty, with a warning, where the study or subject that it belongs to
+the request. A list with response 404 is empty, and not known to be whole, where the study or subject that it belongs to
 exists; that costs one request. Otherwise the 404 is raised.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Self, Unpack
 
@@ -12,6 +13,7 @@ from arena_async.errors import ConfigurationError
 from arena_async.http.client import BaseClient, ClientSettings, http_options, named_by
 from arena_async.http.session import Session
 from arena_async.protocol.quota import SlidingWindow
+from arena_async.protocol.state_directory import user_state_directory
 from arena_async.protocol.urls import UrlPolicy, origin
 from arena_async.providers.centrepoint import analytics, studies
 from arena_async.providers.centrepoint.adapter import CentrePointAdapter
@@ -20,6 +22,7 @@ from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointC
 from arena_async.providers.centrepoint.data_requests import ActiveRequests, DataRequests, EpochQuery, RawQuery
 from arena_async.providers.centrepoint.datasets import DatasetQuery, Datasets, StudyFileSet
 from arena_async.providers.centrepoint.day_files import DayFiles
+from arena_async.providers.send_once import RequestStore
 
 __all__ = ["AUTH_URL", "BASE_URL", "RATE_LIMIT", "CentrePointClient"]
 
@@ -47,6 +50,8 @@ class CentrePointClient(BaseClient):
         auth_url: The complete address of the token endpoint.
         rate_limit: Requests that may be sent in any 60 seconds.
         legacy: List dataset files with the request of the first published page, unless a call says otherwise.
+        state_directory: The directory of the records of what was started at the service, by which nothing is started
+            twice; None for the state directory of the user.
         allow_http: Whether plain http is allowed to other hosts than this machine.
         settings: Retries, timeouts, TLS, proxy, user agent, connector and clock:
             :class:`~arena_async.ClientSettings`.
@@ -63,6 +68,7 @@ class CentrePointClient(BaseClient):
         auth_url: str = AUTH_URL,
         rate_limit: int = RATE_LIMIT,
         legacy: bool = False,
+        state_directory: str | os.PathLike[str] | None = None,
         allow_http: bool = False,
         **settings: Unpack[ClientSettings],
     ) -> None:
@@ -82,6 +88,7 @@ class CentrePointClient(BaseClient):
         tenant = f"{origin(base_url)} {credentials.client_id}"
         self._api = Api(session, tenant=tenant, clock=attrs.evolve(options.clock, now=session.now))
         self._legacy = legacy
+        self._records = RequestStore(credentials.client_id, state_directory, now=options.clock.now)
         self._create_services()
 
     def _create_services(self) -> None:
@@ -89,8 +96,8 @@ class CentrePointClient(BaseClient):
         api, active = self._api, ActiveRequests()
         self.datasets = Datasets(api, legacy=self._legacy)
         self.day_files = DayFiles(api)
-        self.raw_requests = DataRequests(api, RawQuery, active)
-        self.epoch_requests = DataRequests(api, EpochQuery, active)
+        self.raw_requests = DataRequests(api, RawQuery, active, self._records)
+        self.epoch_requests = DataRequests(api, EpochQuery, active, self._records)
         self.studies, self.programs, self.subjects = studies.Studies(api), studies.Programs(api), studies.Subjects(api)
         self.sites = studies.StudyObjects(api, studies.SITES)
         self.milestones = studies.StudyList(api, studies.MILESTONES)
@@ -117,8 +124,8 @@ class CentrePointClient(BaseClient):
         Create a client from the environment.
 
         ``CENTREPOINT_CLIENT_ID`` and ``CENTREPOINT_CLIENT_SECRET`` must be set; ``CENTREPOINT_BASE_URL`` and
-        ``CENTREPOINT_AUTH_URL`` may be. ``environ`` is read instead of the environment of the process, and the
-        other arguments are those of the class.
+        ``CENTREPOINT_AUTH_URL`` may be, and ``ARENA_ASYNC_STATE``, which names the state directory. ``environ`` is read
+        instead of the environment of the process, and the other arguments are those of the class.
 
         Raises:
             ConfigurationError: A variable is missing or cannot be used; the message names it. Nothing was sent.
@@ -132,6 +139,7 @@ class CentrePointClient(BaseClient):
             auth_url=_address(found, "CENTREPOINT_AUTH_URL", AUTH_URL, allow_http=allow_http),
             rate_limit=rate_limit,
             legacy=legacy,
+            state_directory=user_state_directory(found, sys.platform),
             allow_http=allow_http,
             **settings,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from datetime import datetime
 
@@ -128,7 +128,7 @@ class DataFileSet(ApiFiles):
         """List again, with one request, and return the entries of some keys; a key that is gone is missing."""
         return [file async for file in self if file.key in keys]
 
-    def since(self, watermark: datetime | None) -> DataFileSet:  # noqa: ARG002  these files do not change
+    def since(self, watermarks: Mapping[str, datetime]) -> DataFileSet:  # noqa: ARG002  these files do not change
         """Return the set itself."""
         return self
 

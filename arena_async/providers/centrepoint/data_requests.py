@@ -7,8 +7,8 @@ Requests for raw and epoch data: started, waited for, and downloaded.
       │
       └── at most ten are active at a time: another one waits for its turn
 
-A start is sent once. When no response is received, it is not known whether the service has accepted it, since the
-service has no list of requests.
+A start is recorded before it is sent, and sent once. When no response is received, it is not known whether the service
+has accepted it, since the service has no list of requests; then a person decides whether it is sent again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
@@ -30,11 +31,8 @@ from arena_async.errors import (
     ArenaAsyncError,
     ConfigurationError,
     DeadlineError,
-    DecodeError,
     NotFoundError,
     RunFailedError,
-    ServerError,
-    TransportError,
 )
 from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.polling import Polled, wait_until
@@ -42,13 +40,14 @@ from arena_async.http.session import request_object
 from arena_async.options import PollPolicy
 from arena_async.protocol.decoding import decode, read_datetime
 from arena_async.protocol.messages import Request, join_path, printable
+from arena_async.protocol.request_records import RequestRecord, record_name
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
 from arena_async.providers.centrepoint.data_files import SHAPE, DataFileSet, data_files_prefix
 from arena_async.providers.centrepoint.identifiers import SERVICE, join_key, named_subject, number, word
 from arena_async.providers.centrepoint.models import DataFile, DataRequest
+from arena_async.providers.send_once import RequestStore, SendOnce
 from arena_async.providers.started_run import Fetched, RunFetch, To
-from arena_async.transfer.models import StartedRun
 
 __all__ = ["POLLING", "ActiveRequests", "DataRequests", "EpochQuery", "RawQuery"]
 
@@ -230,29 +229,35 @@ class DataRequests(Generic[Q]):
         api: Sends the requests.
         kind: The class of the queries.
         active: The active requests of the client, which both kinds share.
+        records: What was sent to the service.
     """
 
     _api: Api
     kind: type[Q]
     _active: ActiveRequests
+    _records: RequestStore
 
-    async def start(self, query: Q, *, poll: PollPolicy | None = None) -> DataRequest:
+    async def start(self, query: Q, *, poll: PollPolicy | None = None, start_anew: bool = False) -> DataRequest:
         """
         Start a request. It waits while ten requests are active.
 
         Args:
             query: Which data.
             poll: How often to try while ten are active, and how long; None as for :meth:`wait`.
+            start_anew: Start it even if it is not known what became of an earlier one: a person has decided so.
 
         Raises:
             DeadlineError: Ten requests were active all the time; nothing was started.
-            TransportError: No response was received. ``sent`` says whether the service may have accepted the request,
-                which then counts as active; it is never sent twice.
+            TransportError: No response was received, now or by an earlier process. ``sent`` says whether the service
+                may have accepted the request, which then counts as active; it is never sent twice.
             ApiError: The service responded with an error; the message says whether it may have accepted the request.
         """
-        poll = poll or POLLING
-        path = f"/dataretrieval/v3/{self.kind.resource}"
-        request = Request(method="POST", path=path, json=await self._body(query), scope=DATA_RETRIEVAL)
+        since = self._records.now()
+        once = self._once(await self._body(query), since=since, start_anew=start_anew)
+        return await self._begin(once, poll or POLLING)
+
+    async def _begin(self, once: SendOnce[DataRequest], poll: PollPolicy) -> DataRequest:
+        """Return the request, once fewer than ten are active; it raises as :meth:`start` does."""
         began = self._api.clock.monotonic()
         found: DataRequest | ArenaAsyncError | None = None
         with contextlib.suppress(TimeoutError, DeadlineError):
@@ -260,7 +265,7 @@ class DataRequests(Generic[Q]):
                 waiting.reschedule(None)  # the rest is measured by the clock
                 left = max(poll.timeout - (self._api.clock.monotonic() - began), 0.001)
                 found = await wait_until(
-                    lambda: self._try(request, poll),
+                    lambda: self._try(once, poll),
                     lambda result: result is not None,
                     attrs.evolve(poll, timeout=left),
                     clock=self._api.clock,
@@ -268,10 +273,32 @@ class DataRequests(Generic[Q]):
         if isinstance(found, DataRequest):
             return found
         raise found or DeadlineError(
-            f"{request.line}: {MAX_ACTIVE} requests were active for {poll.timeout:g} s, which is all that the service "
+            f"{once.what}: {MAX_ACTIVE} requests were active for {poll.timeout:g} s, which is all that the service "
             f"works on at a time; {self._active.count} of this client are not known to be finished. Nothing was "
             "started; wait for some of them, or allow more time.",
-            request=request.line,
+        )
+
+    def _once(
+        self, body: dict[str, Any], *, since: datetime, start_anew: bool, resumes: bool = False
+    ) -> SendOnce[DataRequest]:
+        """Return the start as it is recorded; with ``resumes`` an unfinished request of an earlier call will do."""
+        resource, kind = self.kind.resource, self.kind.kind
+        request = Request(method="POST", path=f"/dataretrieval/v3/{resource}", json=body, scope=DATA_RETRIEVAL)
+        return SendOnce(
+            store=self._records,
+            scope=f"{SERVICE} {self._api.tenant} {kind}-requests",
+            name=record_name(_digest(body)),
+            what=f"The start of a {kind} request",
+            session=self._api.session,
+            clock=self._api.clock,
+            since=since,
+            send=lambda: self._post(request),
+            find=None,
+            id_of=lambda run: run.id,
+            read=self._resume,
+            resumes=resumes,
+            doubt=f"It may count as one of the {MAX_ACTIVE} active requests until it is done, for 6 hours at most.",
+            start_anew=start_anew,
         )
 
     async def get(self, request: DataRequest | str) -> DataRequest:
@@ -327,18 +354,21 @@ class DataRequests(Generic[Q]):
         """Return the files of a completed request as a set for a ``Downloader`` or ``Mirror``."""
         return DataFileSet(self._api, self.data_files(request), request=_tracking_id(request), what=self.kind.kind)
 
-    async def fetch(self, query: Q, to: To, *, poll: PollPolicy | None = None) -> Fetched[DataRequest]:
+    async def fetch(
+        self, query: Q, to: To, *, poll: PollPolicy | None = None, start_anew: bool = False
+    ) -> Fetched[DataRequest]:
         """
         Start a request, wait for it, and download and verify its files.
 
-        The directory remembers the request: the same call after a crash or a deadline waits for it and starts no other.
-        A finished one is started again, since a late upload may have added to it.
+        The request is recorded: the same call after a crash or a deadline waits for it and starts no other. A finished
+        one is started again, since a late upload may have added to it.
 
         Args:
             query: Which data.
             to: The directory, or an open ``Mirror`` of it, with its own options and observer.
             poll: How often to poll and how long to wait, both for the start and for the files; None as for
                 :meth:`wait`.
+            start_anew: Start one whatever is known about an earlier one: a person has decided so.
 
         Raises:
             RunFailedError: The service ended the request with an error.
@@ -346,8 +376,8 @@ class DataRequests(Generic[Q]):
             TransfersFailedError: Not all files are here; the same call fetches the rest.
             ArenaAsyncError: As for :meth:`start`, with its other errors.
         """
-        api, kind = self._api, query.kind
-        digest = hashlib.sha256(json.dumps(await self._body(query), sort_keys=True).encode()).hexdigest()
+        api, kind, since = self._api, query.kind, self._records.now()
+        body = await self._body(query)
 
         async def tenant() -> str:
             return api.tenant
@@ -355,33 +385,22 @@ class DataRequests(Generic[Q]):
         fetch = RunFetch[DataRequest](
             service=SERVICE,
             session=api.session,
-            now=api.clock.now,
             tenant=tenant,
-            key_of=lambda tenant: join_key(tenant, f"{kind}-request", digest[:16]),
+            once=lambda _: self._once(body, since=since, start_anew=start_anew, resumes=True),
+            key_of=lambda tenant: join_key(tenant, f"{kind}-request", _digest(body)[:16]),
             prefix_of=lambda tenant, run: data_files_prefix(tenant, kind, run.id),
-            id_of=lambda run: run.id,
-            resume=self._resume,
-            start=lambda _: self.start(query, poll=poll),
-            may_be_started=_may_be_accepted,
+            begin=lambda once: self._begin(once, poll or POLLING),
             wait=lambda run, _: self.wait(run, poll=poll),
             files_of=self.files,
         )
         return await fetch.fetch(to)
 
-    async def _resume(self, job: StartedRun, began: datetime) -> DataRequest | None:
+    async def _resume(self, record: RequestRecord) -> DataRequest | None:
         """Return the request that an earlier call started, or None where another one is to be started."""
-        if self._api.clock.now() - began >= _FILE_LIFE:
-            return None
-        if job.state == "starting":
-            _log.warning(
-                "%s request of %s: no response to its start was received, and the service has no list that shows it. "
-                "It may be active for 6 hours; another one is started.",
-                self.kind.kind,
-                f"{began:%Y-%m-%d %H:%M} UTC",
-            )
+        if record.at is None or self._api.clock.now() - record.at >= _FILE_LIFE:
             return None
         try:
-            return await self.get(job.run)
+            return await self.get(record.result)
         except NotFoundError as error:
             _log.warning("%s Another request is started.", error)
             return None
@@ -404,20 +423,25 @@ class DataRequests(Generic[Q]):
         self._active.update(path, found, at=self._api.clock.monotonic())
         return found
 
-    async def _try(self, request: Request, poll: PollPolicy) -> DataRequest | ArenaAsyncError | None:
+    async def _try(self, once: SendOnce[DataRequest], poll: PollPolicy) -> DataRequest | ArenaAsyncError | None:
         """Send a start, and return the request or the error; None while ten requests are active."""
-        sent = False
         try:
             if self._active.is_full:
                 await self._check_active(poll.every)
             if self._active.is_full:
                 return None
-            sent = True
-            created = await request_object(self._api.session, request, DataRequest)
+            return await once.step()
         except ArenaAsyncError as error:
-            if not sent:
-                return error
-            return None if _is_limit_reached(error) else _start_error(error, request)
+            return error
+
+    async def _post(self, request: Request) -> DataRequest | None:
+        """Send a start once, and return the request; None while ten requests are active."""
+        try:
+            created = await request_object(self._api.session, request, DataRequest)
+        except ApiError as error:
+            if not _is_limit_reached(error):
+                raise
+            return None
         self._active.update(self._path_of(created), created, at=self._api.clock.monotonic(), started=True)
         return created
 
@@ -434,30 +458,12 @@ def _tracking_id(request: DataRequest | str) -> str:
     return word(request.id if isinstance(request, DataRequest) else request)
 
 
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
 def _is_limit_reached(error: ArenaAsyncError) -> bool:
     """Return whether a start was rejected because ten requests are active. The page has the words and no status."""
     if not isinstance(error, ApiError) or error.status is None or not 400 <= error.status < 500:
         return False
     return bool(_LIMIT_REACHED.search(str(error)))
-
-
-def _may_be_accepted(error: ArenaAsyncError) -> bool:
-    """Return whether the service may have accepted a request although its start failed."""
-    if isinstance(error, TransportError | DeadlineError):
-        return error.sent
-    return isinstance(error, ServerError | DecodeError)
-
-
-def _start_error(error: ArenaAsyncError, request: Request) -> ArenaAsyncError:
-    """Return the error of a failed start, with what is not known if the request may have been accepted."""
-    if not _may_be_accepted(error):
-        return error
-    message = (
-        f"{error} It is not known whether the service has accepted the request: it may count as one of the "
-        f"{MAX_ACTIVE} active requests until it is done, for 6 hours at most, and no list shows it. It was not "
-        "sent again; start it again if that does no harm."
-    )
-    if isinstance(error, DeadlineError):
-        return TransportError(message, request=request.line, sent=True)
-    error.args = (message,)
-    return error

@@ -1,8 +1,9 @@
 """
 Dataset files, the primary data of CentrePoint: some of a study, or all of them and what changed since the last run.
 
-The service cannot filter on changes. It lists for which subjects a program ran since, 100 subjects in a request, and
-the rest depends on the cost::
+The service cannot filter on changes. It lists for which subjects a program ran since, 100 subjects in a request. The
+files of a subject and program are listed if it ran since, or if none of them was ever listed: a subject that becomes
+visible may have been computed long ago. How they are listed depends on the cost::
 
     nothing ran ───────────────────────────────▶ nothing to list
     fewer subjects than the list has pages ────▶ the files of each of them, one request for each
@@ -22,6 +23,7 @@ from urllib.parse import quote
 
 import attrs
 
+from arena_async.errors import ListingError
 from arena_async.http.paginator import AHEAD, Paginator
 from arena_async.protocol.files import Cost, Notice, RemoteFile
 from arena_async.protocol.messages import Request, join_path
@@ -34,6 +36,7 @@ from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, Link
 from arena_async.providers.centrepoint.links import ListedLink, sign
 from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject, StaleDataSet, is_later
 from arena_async.providers.centrepoint.studies import DATASET_SUBJECTS
+from arena_async.transfer.union import OF_ONE_LIST, one_of
 
 __all__ = [
     "Changes",
@@ -44,6 +47,7 @@ __all__ = [
     "StudyFileSet",
     "choose",
     "file_key",
+    "list_name",
     "remote_file",
 ]
 
@@ -202,16 +206,26 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
         ]
         left = pages_of(self._total or 0) if query == requested else 0
         found: list[RemoteFile] = []
-        if not 1 < len(by_subject) < left:
-            async with aclosing(self._pages_of(query, any_row=True)) as pages:
-                async for page in pages:
-                    found += [file for file in page.items if file.key in named]
-                    left = pages_of(page.total or 0) - page.offset // MAX_PAGE_SIZE - 1
-                    if 1 < len(by_subject) < left:
-                        break
-                else:
-                    return found
-        return [file for one in by_subject for file in await self._matching(one, named, any_row=True)]
+        failures: list[Exception] = []
+        narrow = 1 < len(by_subject) < left
+        if not narrow:
+            try:
+                async with aclosing(self._pages_of(query, any_row=True)) as pages:
+                    async for page in pages:
+                        found += [file for file in page.items if file.key in named]
+                        left = pages_of(page.total or 0) - page.offset // MAX_PAGE_SIZE - 1
+                        narrow = 1 < len(by_subject) < left
+                        if narrow:
+                            break
+            except ListingError as error:
+                failures.append(error)
+        if narrow:
+            found = []
+            for one in by_subject:
+                found += await self._matching(one, named, failures, any_row=True)
+        if failures and not named.keys() <= {file.key for file in found}:
+            raise one_of(failures)
+        return found
 
     def _narrowed_to(self, query: DatasetQuery, wanted: Iterable[Sequence[str]]) -> DatasetQuery:
         """Return the narrowest query that includes all files with these key fields."""
@@ -259,6 +273,11 @@ def choose(*, changed: int, pages: int | None, min_pages: int) -> Choice:
     return Choice.SUBJECTS if changed < pages else Choice.WHOLE
 
 
+def list_name(study: object, subject: object, program: str) -> str:
+    """Return the name of the list of the files of one subject and program, under which its watermark is kept."""
+    return f"{SERVICE}/study-{study}/subject-{subject}/program-{program.casefold()}"
+
+
 @attrs.define
 class Changes:
     """
@@ -266,11 +285,13 @@ class Changes:
 
     Args:
         since: The time (aware).
+        known: The names of those lists of the study (:func:`list_name`) that were listed before; None for all.
         programs: The programs that ran since then, by subject.
         executed: Pairs of subject and program that ever ran; each has one file at the least.
     """
 
     since: datetime
+    known: Collection[str] | None = None
     programs: dict[int, list[str]] = attrs.field(factory=dict)
     executed: int = 0
 
@@ -279,8 +300,12 @@ class Changes:
         for execution in subject.study_program_executions:
             ran = execution.last_successful_program_execution
             self.executed += ran is not None
-            if ran is not None and is_later(ran, self.since):
+            if ran is not None and (is_later(ran, self.since) or self._is_new(subject, execution.study_program_id)):
                 self.programs.setdefault(subject.subject_id, []).append(execution.study_program_id)
+
+    def _is_new(self, subject: DatasetSubject, program: str) -> bool:
+        """Return whether no file of a subject and program was ever listed."""
+        return self.known is not None and list_name(subject.study_id, subject.subject_id, program) not in self.known
 
     def choice(self, total: int | None, *, here: int = 0) -> Choice:
         """
@@ -321,17 +346,23 @@ class StudyFileSet(DatasetFileSet):
     Args:
         api: Sends the requests.
         query: The study.
-        watermark: Only what ran after this time (aware); None for everything.
+        watermarks: Only what ran after the newest of these times (aware), and what is in a list that has none; empty
+            for everything.
         seen: What other sets of the same study have seen.
     """
 
     def __init__(
-        self, api: Api, query: DatasetQuery, *, watermark: datetime | None = None, seen: _StudyState | None = None
+        self,
+        api: Api,
+        query: DatasetQuery,
+        *,
+        watermarks: Mapping[str, datetime] | None = None,
+        seen: _StudyState | None = None,
     ) -> None:
         super().__init__(api, query)
         self.scope = f"{SERVICE}/study-{query.study}"
-        self.narrowed = watermark is not None
-        self._watermark = watermark
+        self._watermarks = watermarks or {}
+        self.narrowed = bool(self._watermarks)
         self._seen = seen or _StudyState()
 
     def __aiter__(self) -> AsyncGenerator[RemoteFile, None]:  # noqa: PYI058 - it can be closed
@@ -342,13 +373,13 @@ class StudyFileSet(DatasetFileSet):
             ListingError: The list contradicts itself, or has rows that were not requested.
             NotFoundError: There is no such study, or this client does not see it.
         """
-        return super().__aiter__() if self._watermark is None else self._changed_since(self._watermark)
+        return self._changed_since() if self._watermarks else super().__aiter__()
 
-    def since(self, watermark: datetime | None) -> StudyFileSet:
-        """Return the set of the files of all subjects for which a program ran after ``watermark`` (aware)."""
-        if watermark is None and self._watermark is None:
+    def since(self, watermarks: Mapping[str, datetime]) -> StudyFileSet:
+        """Return the set of the files of all subjects and programs that ran since, or are not known."""
+        if not watermarks and not self._watermarks:
             return self
-        return StudyFileSet(self._api, self._query, watermark=watermark, seen=self._seen)
+        return StudyFileSet(self._api, self._query, watermarks=watermarks, seen=self._seen)
 
     async def stale(self) -> list[StaleDataSet]:
         """
@@ -384,29 +415,48 @@ class StudyFileSet(DatasetFileSet):
 
     def cost(self) -> Cost:
         """Return the cost: the pages of the list; with a watermark at least one, to read where programs ran."""
-        return super().cost() if self._watermark is None else Cost(listing=1, per_file=0)
+        return Cost(listing=1, per_file=0) if self._watermarks else super().cost()
 
-    async def _changed_since(self, watermark: datetime) -> AsyncGenerator[RemoteFile, None]:
-        """Read what changed, choose how to list it, and list it."""
-        changes = Changes(watermark)
-        await self._look(changes)
+    async def _changed_since(self) -> AsyncGenerator[RemoteFile, None]:
+        """Read what changed, choose how to list it, and list it; the error of one list comes after all others."""
+        # All of them come from the same list of subjects, so that the newest one counts.
+        changes = Changes(max(self._watermarks.values()), known=self._watermarks.keys())
+        failures: list[Exception] = []
+        try:
+            await self._look(changes)
+        except ListingError as error:
+            failures.append(error)
         choice = changes.choice(self._seen.total)
         if choice in (Choice.WHOLE, Choice.LOOK):
-            async with aclosing(self._pages_of(self._query)) as listing:
-                async for page in listing:
-                    self._note(page)
-                    if choice is Choice.LOOK:
-                        choice = changes.choice(self._seen.total, here=1)
-                    if choice is Choice.SUBJECTS:
-                        break
-                    for file in page.items:
-                        yield file
+            try:
+                async with aclosing(self._pages_of(self._query)) as listing:
+                    async for page in listing:
+                        self._note(page)
+                        if choice is Choice.LOOK:
+                            choice = changes.choice(self._seen.total, here=1)
+                        if choice is Choice.SUBJECTS:
+                            break
+                        for file in page.items:
+                            yield file
+            except ListingError as error:
+                failures.append(error)
         if choice is Choice.SUBJECTS:
-            for query in changes.queries(self._query):
+            async with aclosing(self._of_subjects(changes, failures)) as files:
+                async for file in files:
+                    yield file
+        if failures:
+            raise one_of(failures)
+
+    async def _of_subjects(self, changes: Changes, failures: list[Exception]) -> AsyncGenerator[RemoteFile, None]:
+        """List the files of the subjects for which programs ran, and add to the failures what is not whole."""
+        for query in changes.queries(self._query):
+            try:
                 async with aclosing(self._pages_of(query)) as pages:
                     async for page in pages:
                         for file in page.items:
                             yield file
+            except OF_ONE_LIST as error:
+                failures.append(error)
 
     async def _look(self, changes: Changes) -> None:
         """Read for which subjects programs ran, and note what is stale."""
@@ -425,10 +475,11 @@ class StudyFileSet(DatasetFileSet):
     def _entry(self, row: DatasetFile, listed_at: datetime, listed: ListedLink) -> RemoteFile:
         """Return the entry of a row. Later runs are compared with the time of the run, so it counts here too."""
         file = super()._entry(row, listed_at, listed)
-        ran = row.last_successful_program_execution
-        if ran is None or ran.tzinfo is None or file.changed_at is None:
-            return file
-        return attrs.evolve(file, changed_at=min(ran, file.changed_at))
+        ran, changed_at = row.last_successful_program_execution, file.changed_at
+        if ran is not None and ran.tzinfo is not None and changed_at is not None:
+            changed_at = min(ran, changed_at)
+        listed_in = list_name(row.study_id, row.subject_id, row.study_program_id)
+        return attrs.evolve(file, changed_at=changed_at, listed_in=listed_in)
 
 
 class Datasets:

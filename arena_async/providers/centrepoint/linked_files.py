@@ -25,14 +25,14 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import attrs
 
-from arena_async.errors import ClosedError, LinkExpiredError, PermissionDeniedError
+from arena_async.errors import ClosedError, LinkExpiredError, ListingError, PermissionDeniedError
 from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret
@@ -466,9 +466,14 @@ class LinkedFileSet(ApiFiles, ABC, Generic[Q, R]):
 
     @abstractmethod
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """List again for some keys, with the fewest requests, and return their entries with fresh URLs."""
+        """
+        List again for some keys, with the fewest requests, and return their entries with fresh URLs.
 
-    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  the service cannot filter on changes
+        Raises:
+            ListingError: A key is missing from a list that is not known to be whole.
+        """
+
+    def since(self, watermarks: Mapping[str, datetime]) -> Self:  # noqa: ARG002  the service cannot filter on changes
         """Return the set itself."""
         return self
 
@@ -486,10 +491,18 @@ class LinkedFileSet(ApiFiles, ABC, Generic[Q, R]):
             async for page in pages:
                 yield attrs.evolve(page, items=tuple(self._entries(page, query, self._links.next_number())))
 
-    async def _matching(self, query: Q, keys: Collection[str], *, any_row: bool = False) -> list[RemoteFile]:
-        """List a query to its end, and return the entries of some keys."""
-        async with aclosing(self._pages_of(query, any_row=any_row)) as pages:
-            return [file async for page in pages for file in page.items if file.key in keys]
+    async def _matching(
+        self, query: Q, keys: Collection[str], failures: list[Exception], *, any_row: bool = False
+    ) -> list[RemoteFile]:
+        """List a query to its end, and return the entries of some keys; add to the failures if it is not whole."""
+        found: list[RemoteFile] = []
+        try:
+            async with aclosing(self._pages_of(query, any_row=any_row)) as pages:
+                async for page in pages:
+                    found += [file for file in page.items if file.key in keys]
+        except ListingError as error:
+            failures.append(error)
+        return found
 
     async def _renewed(self, keys: Collection[str]) -> tuple[list[RemoteFile], set[str]]:
         """Return the entries of keys whose URL was rejected, from their pages, and the keys that are still to find."""

@@ -91,6 +91,7 @@ class UrlEntry(NamedTuple):
             link=Address(self.url, known.headers),
             host=self.host,
             as_named=True,
+            uploaded=True,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Self, Unpack
@@ -224,7 +224,7 @@ class UrlSet(BaseClient, FileSet):
         """Return the entries of planned files from the list, without any request."""
         return await self.find([row.key for row in rows])
 
-    def since(self, watermark: datetime | None) -> UrlSet:  # noqa: ARG002  no server lists changes
+    def since(self, watermarks: Mapping[str, datetime]) -> UrlSet:  # noqa: ARG002  no server lists changes
         """Return the set itself."""
         return self
 

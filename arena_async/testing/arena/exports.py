@@ -75,7 +75,7 @@ class ExportEndpoints(Lists):
         return Reply.json(find(call, "export", self.exports).as_json())
 
     def _export_runs(self, call: Call, _user: User) -> Reply:
-        runs = newest_first(find(call, "export", self.exports).runs)
+        runs = newest_first(self._shown(find(call, "export", self.exports).runs))
         for run in runs:
             self._advance(run)
         if call.query.get("latestCompleted", "").lower() == "true":

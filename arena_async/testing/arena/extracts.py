@@ -57,7 +57,7 @@ class ExtractEndpoints(Lists):
         return self._list(call, owners, lambda one: {"guid": one.guid, "user": one.as_json()})
 
     def _extract_runs(self, call: Call, _user: User) -> Reply:
-        runs = newest_first(find(call, "extract", self.extracts).runs)
+        runs = newest_first(self._shown(find(call, "extract", self.extracts).runs))
         for run in runs:
             self._advance(run)
         with_files = self.honours_view and call.query.get("view") == "withFiles"

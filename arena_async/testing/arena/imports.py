@@ -97,7 +97,7 @@ class ImportEndpoints(Lists):
         return Reply.json(found.as_json(), status=201)
 
     def _import_runs(self, call: Call, _user: User) -> Reply:
-        runs = newest_first(find(call, "import_", self.imports).runs)
+        runs = newest_first(self._shown(find(call, "import_", self.imports).runs))
         for run in runs:
             self._refresh_import(run)
         by = {
@@ -108,11 +108,15 @@ class ImportEndpoints(Lists):
         return self._list(call, runs, formatted_with(self._format_status, ImportRun.as_json), by=by, settled=False)
 
     def _start_import(self, call: Call, user: User) -> Reply:
-        """Start a run; small values are read from parts or from the query, since the documents disagree."""
+        """Start a run; the documents disagree about where its small values are, and about the default of one."""
         owner = find(call, "import_", self.imports)
         parts = {part.name: part for part in call.parts()}
-        given = {name: part.body.decode("utf-8", "replace") for name, part in parts.items() if part.filename is None}
-        given |= dict(call.query)
+        given: dict[str, str] = {}
+        if self.import_parameters != "query":
+            values = {name: part for name, part in parts.items() if part.filename is None}
+            given = {name: part.body.decode("utf-8", "replace") for name, part in values.items()}
+        if self.import_parameters != "parts":
+            given |= dict(call.query)
         if "submitContent" not in parts:
             raise error_reply(400, 3001, 'The attribute "submitContent" is required.')
         body = parts["submitContent"].body
@@ -130,7 +134,7 @@ class ImportEndpoints(Lists):
             created=self._past(0),
             submit_type=kind,
             worksheet=given.get("submitWorksheetName", given.get("submitWorsheetName")),
-            commit=given.get("commit", "false").lower() == "true",
+            commit=given.get("commit", str(self.import_parameters == "query")).lower() == "true",
             total=rows,
             errors=failed,
             submitted=Bytes(body),
@@ -159,12 +163,14 @@ class ImportEndpoints(Lists):
         return Reply.json(run.as_json(self._format_status))
 
     def _commit_import(self, call: Call, _user: User) -> Reply:
-        """Commit a run, by body or query; this cannot be undone."""
+        """Commit a run, by body or query; this cannot be undone. Only one document has a default, which is no."""
         run = self._import_run(call)
-        requested = str(read_object(call).get("commit", call.query.get("commit", ""))).lower()
-        if requested != "true":
+        given = {} if self.import_parameters == "query" else read_object(call)
+        given |= {} if self.import_parameters == "parts" else dict(call.query)
+        requested = str(given.get("commit", "false" if self.import_parameters == "query" else "")).lower()
+        if requested not in ("true", "false") or (requested == "false" and self.import_parameters != "query"):
             raise error_reply(400, 3003, 'The value of the attribute "commit" is not valid.')
-        run.commit = True
+        run.commit = run.commit or requested == "true"
         return Reply.json(run.as_json(self._format_status), status=201)
 
     def _complete_import(self, call: Call, _user: User) -> Reply:

@@ -21,8 +21,18 @@ __all__ = ["Lists"]
 T = TypeVar("T")
 
 
+def began_of(run: Any) -> float:
+    """Return when a run was started."""
+    return float(run.started if hasattr(run, "started") else run.created)
+
+
 class Lists(Access):
     """Methods that all endpoints share."""
+
+    def _shown(self, runs: Sequence[T]) -> list[T]:
+        """Return the runs that lists show already."""
+        latest = self.clock() - self.runs_shown_after
+        return [run for run in runs if not self.runs_shown_after or began_of(run) <= latest]
 
     def _list(
         self,

@@ -124,6 +124,7 @@ class StoredFile:
     mime_type: str | None = None
     latest: bool = False
     locked: bool = False
+    corrected: bool = False
     author: User | None = None
     family: str = ""
     gone: bool = False
@@ -142,12 +143,13 @@ class StoredFile:
         return f'"{hashlib.sha256(b"%d|" % size + digest).hexdigest()[:20]}"'
 
     def change(self, at: float) -> None:
-        """Replace the content by other bytes of the same size."""
+        """Correct the edition: replace its content by other bytes of the same size."""
         if isinstance(self.content, Payload):
             self.content = payload(self.content.name, self.content.size, seed=f"{self.content.seed}+")
         elif self.content is not None:
             self.content = Bytes(bytes(byte ^ 1 for byte in self.content.body))
         self.modified = at
+        self.corrected = True
 
     def as_json(self, *, size_as_text: bool = False) -> dict[str, Any]:
         """Return the complete file object."""
@@ -157,6 +159,7 @@ class StoredFile:
         return {
             "author": None if self.author is None else {"fullName": self.author.full_name},
             "category": {},
+            "corrected": self.corrected,
             "creationDateTime": write_time(self.created),
             "description": None,
             "edition": self.edition,
@@ -176,6 +179,11 @@ class StoredFile:
             "storageMethodName": self.storage,
             "title": self.title,
         }
+
+    def as_compact_json(self) -> dict[str, Any]:
+        """Return the compact file object of ``GET /files``: without size and without its last modification."""
+        left_out = {"size", "lastModifiedDateTime", "mimeType", "description", "private", "hasMarkup"}
+        return {name: value for name, value in self.as_json().items() if name not in left_out}
 
 
 @attrs.define(eq=False)

@@ -48,6 +48,8 @@ class ArenaSettings(SimulatedService):
     ranges: bool = False
     content_md5: bool = False
     disposition: bool = False
+    import_parameters: Literal["query", "parts", "both"] = "query"
+    runs_shown_after: float = 0.0
     run_polls: int = 1
     run_seconds: float | None = None
 

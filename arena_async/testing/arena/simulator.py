@@ -17,7 +17,6 @@ from arena_async.http.client import ClientSettings
 from arena_async.protocol.messages import Secret
 from arena_async.protocol.quota import OnExhausted
 from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials, SessionStore
-from arena_async.providers.arena.imports import ImportParameters
 from arena_async.testing.arena.events import EventEndpoints
 from arena_async.testing.arena.exports import ExportEndpoints
 from arena_async.testing.arena.extracts import ExtractEndpoints
@@ -39,7 +38,7 @@ class ArenaClientOptions(ClientSettings, total=False):
     usage_reason: str | None
     quota_reserve: int
     on_exhausted: OnExhausted
-    import_parameters: ImportParameters
+    state_directory: str | os.PathLike[str] | None
     allow_http: bool
 
 
@@ -82,6 +81,10 @@ class ArenaSimulator(ExtractEndpoints, ExportEndpoints, ImportEndpoints, VaultEn
         ranges: Whether ``Range`` is honoured on content.
         content_md5: Whether content has ``Content-MD5``.
         disposition: Whether content has ``Content-Disposition``.
+        import_parameters: Where the values beside the file of an import are read: in the ``"query"`` (a run commits
+            unless it says no, and a commit needs it there), in the ``"parts"`` and in a body, or in ``"both"``, of
+            which the query counts.
+        runs_shown_after: Seconds until a new run is in the list of runs.
         run_polls: Number of polls before a new run is complete.
         run_seconds: Seconds until a new run is complete; used instead of ``run_polls``.
     """

@@ -59,7 +59,9 @@ class VaultEndpoints(Lists):
             "format": match_text(lambda one: one.format),
         }
         latest = [file for file in self.vault.values() if file.latest]
-        return self._list(call, latest, self._show_file, by=by, also=("includeChildCategories", "category.guid"))
+        return self._list(
+            call, latest, StoredFile.as_compact_json, by=by, also=("includeChildCategories", "category.guid")
+        )
 
     def _file(self, call: Call, _user: User) -> Reply:
         return Reply.json(self._show_file(find(call, "file", self.vault)))

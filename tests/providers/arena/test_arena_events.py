@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from arena_scripts import QUOTA, error_reply, page_reply, payload
 from fake_clock import FakeTime
-from scripted import RawServer, Reply, json_reply, reply
+from scripted import RawServer, Reply, Seen, json_reply, reply
 
-from arena_async.errors import ApiError, ConfigurationError, DecodeError, TransportError
+from arena_async.errors import ApiError, ConfigurationError, DecodeError, ListingError, TransportError
 from arena_async.options import Clock, PollPolicy
 from arena_async.providers.arena import ArenaClient, EventResourceQuery, Item, OutboundEvent, items_by_guid
 from arena_async.testing import ArenaSimulator
@@ -293,6 +293,27 @@ async def test_an_event_that_comes_later_is_found(service: ArenaSimulator) -> No
 
     assert len(puts(service)) == 1
     assert clock.naps[6:9] == [5.0, 5.0, 7.5]
+
+
+async def test_a_watch_of_a_list_that_is_not_whole_returns_what_was_received_first(
+    server: RawServer, arena: ArenaClient
+) -> None:
+    """One of two events that are counted is never listed: the other one is processed, then that is an error."""
+    listed = {"count": 2, "results": [{"guid": "E1", "resourcesReconciled": False}]}
+
+    def answer(seen: Seen) -> Reply:
+        return json_reply(listed if "offset=0" in seen.query else {"count": 2, "results": None})
+
+    server.on("GET", SERVICE_EVENTS, answer)
+    server.on("PUT", f"{SERVICE_EVENTS}/E1", json_reply({"guid": "E1", "resourcesReconciled": True}))
+    watch = arena.events.watch("O", poll=PollPolicy(every=0.001, max_interval=60))
+
+    async with await anext(watch) as event:
+        assert event.guid == "E1"
+    with pytest.raises(ListingError, match="is empty, of 2 rows"):
+        await anext(watch)
+    with pytest.raises(ListingError):
+        await arena.events.pending("O")
 
 
 async def test_leaving_a_watch_leaves_nothing_running(service: ArenaSimulator) -> None:

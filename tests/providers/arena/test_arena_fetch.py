@@ -22,14 +22,18 @@ from arena_async.errors import (
     TransfersFailedError,
     TransportError,
 )
-from arena_async.options import PollPolicy, TransferOptions
+from arena_async.options import Clock, PollPolicy, TransferOptions
+from arena_async.protocol.request_records import RequestRecord, record_name
 from arena_async.providers.arena import ITEM, ArenaClient, all_of
 from arena_async.providers.arena.exports import Exports
 from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.arena.runs import RunSeen
+from arena_async.providers.send_once import RequestStore
 from arena_async.testing import ArenaSimulator, faults
 from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.models import StartedRun
+
+#: What the user of the simulator has sent.
+STORE = RequestStore("integration@example.com", now=Clock().now)
 
 
 @pytest.fixture
@@ -75,12 +79,25 @@ def posts(simulator: ArenaSimulator) -> int:
     return len(simulator.seen("POST */runs"))
 
 
-async def job_of(to: Path, simulator: ArenaSimulator, name: str = "") -> StartedRun | None:
-    """Return what the folder remembers about the export."""
-    async with Mirror(to) as mirror:
-        tenant = f"{simulator.base_url} workspace {simulator.workspace_id}"
-        key = "/".join(quoted(part) for part in ("arena", tenant, "exports", simulator.export, "")) + name
-        return await mirror.started_run(key)
+async def job_of(simulator: ArenaSimulator, name: str = "") -> RequestRecord | None:
+    """Return what the user remembers about the export."""
+    scope = await scope_of(simulator)
+    return await STORE.change(
+        scope, lambda records: (None, records.records.get(record_name("start", name))), required=True
+    )
+
+
+async def write_job(simulator: ArenaSimulator, record: RequestRecord) -> None:
+    """Let the user remember something else."""
+    scope = await scope_of(simulator)
+    await STORE.change(
+        scope, lambda records: (records.with_record(record_name("start", ""), record), None), required=True
+    )
+
+
+async def scope_of(simulator: ArenaSimulator) -> str:
+    """Return what the records of the export are about."""
+    return f"arena {simulator.base_url} workspace {simulator.workspace_id} exports {simulator.export}"
 
 
 def quoted(part: str) -> str:
@@ -139,9 +156,9 @@ async def test_the_next_fetch_starts_another_run_and_asks_less(
     assert first.run.guid != second.run.guid
     assert posts(simulator) == 1
     assert len(simulator.seen(f"GET */runs/{second.run.guid}")) == 2
-    job = await job_of(tmp_path, simulator)
+    job = await job_of(simulator)
     assert job is not None
-    assert (job.state, job.run, job.took) == ("over", second.run.guid, second.run.took)
+    assert (job.state, job.result, job.took) == ("over", second.run.guid, second.run.took)
 
 
 async def test_a_wait_that_ran_out_of_time_is_taken_up_by_the_next_call(
@@ -213,10 +230,9 @@ async def test_files_that_are_here_already_are_not_fetched_again(
 ) -> None:
     """A process may have ended between the last file and the note that all is over: one question, no content."""
     first = await exports.fetch(simulator.export, tmp_path)
-    job = await job_of(tmp_path, simulator)
+    job = await job_of(simulator)
     assert job is not None
-    async with Mirror(tmp_path) as mirror:
-        await mirror.write_started_run(attrs.evolve(job, state="started"))
+    await write_job(simulator, attrs.evolve(job, state="started"))
     simulator.clear()
     again = await exports.fetch(simulator.export, tmp_path)
 
@@ -226,12 +242,11 @@ async def test_files_that_are_here_already_are_not_fetched_again(
 
 
 async def noted(to: Path, simulator: ArenaSimulator, exports: Exports, **changes: Any) -> None:
-    """Let the folder remember something else about the last job."""
+    """Let the user remember something else about the last job."""
     await exports.fetch(simulator.export, to)
-    job = await job_of(to, simulator)
+    job = await job_of(simulator)
     assert job is not None
-    async with Mirror(to) as mirror:
-        await mirror.write_started_run(attrs.evolve(job, **changes))
+    await write_job(simulator, attrs.evolve(job, **changes))
     simulator.clear()
 
 
@@ -239,7 +254,7 @@ async def test_a_start_whose_answer_nobody_heard_is_looked_for_before_anything_i
     simulator: ArenaSimulator, exports: Exports, time: FakeTime, tmp_path: Path
 ) -> None:
     """The process was killed between the request and its answer."""
-    await noted(tmp_path, simulator, exports, state="starting", began=time.now())
+    await noted(tmp_path, simulator, exports, state="sending", result="", at=time.now())
     run = simulator.add_export_run(status="CREATED")
     simulator._open_run(run, "COMPLETE")
     fetched = await exports.fetch(simulator.export, tmp_path)
@@ -254,11 +269,11 @@ async def test_a_start_that_the_service_never_heard_is_made_after_that_look(
     simulator: ArenaSimulator, exports: Exports, time: FakeTime, tmp_path: Path
 ) -> None:
     """The run of before, which is a minute old, is not taken for it."""
-    await noted(tmp_path, simulator, exports, state="starting", began=time.now())
+    await noted(tmp_path, simulator, exports, state="sending", result="", at=time.now())
     fetched = await exports.fetch(simulator.export, tmp_path)
 
     assert not fetched.resumed
-    assert lines(simulator)[:2] == ["GET /exports/X/runs", "POST /exports/X/runs"]
+    assert lines(simulator)[:15] == ["GET /exports/X/runs"] * 14 + ["POST /exports/X/runs"]
 
 
 @pytest.mark.parametrize("hours", [19, 21])
@@ -266,7 +281,7 @@ async def test_a_run_of_the_night_before_is_not_brought_as_the_one_of_today(
     simulator: ArenaSimulator, exports: Exports, time: FakeTime, tmp_path: Path, hours: int
 ) -> None:
     """After 20 hours a finished run is asked about, and another one is started."""
-    await noted(tmp_path, simulator, exports, state="started", began=time.now() - timedelta(hours=hours))
+    await noted(tmp_path, simulator, exports, state="started", at=time.now() - timedelta(hours=hours))
     fetched = await exports.fetch(simulator.export, tmp_path)
 
     assert fetched.resumed == (hours < 20)
@@ -280,11 +295,10 @@ async def test_a_run_that_is_still_open_is_waited_for_whatever_its_age(
     await noted(tmp_path, simulator, exports, state="over")
     run = simulator.add_export_run(status="CREATED")
     simulator._open_run(run, "COMPLETE")
-    job = await job_of(tmp_path, simulator)
+    job = await job_of(simulator)
     assert job is not None
-    async with Mirror(tmp_path) as mirror:
-        job = attrs.evolve(job, state="started", run=run.guid, began=time.now() - timedelta(hours=50))
-        await mirror.write_started_run(job)
+    at = time.now() - timedelta(hours=50)
+    await write_job(simulator, attrs.evolve(job, state="started", result=run.guid, at=at))
 
     assert (await exports.fetch(simulator.export, tmp_path)).run.guid == run.guid
 
@@ -292,7 +306,7 @@ async def test_a_run_that_is_still_open_is_waited_for_whatever_its_age(
 async def test_a_fresh_run_can_be_asked_for(simulator: ArenaSimulator, exports: Exports, tmp_path: Path) -> None:
     """Whatever the folder remembers."""
     await noted(tmp_path, simulator, exports, state="started")
-    fetched = await exports.fetch(simulator.export, tmp_path, fresh=True)
+    fetched = await exports.fetch(simulator.export, tmp_path, start_anew=True)
 
     assert not fetched.resumed
     assert posts(simulator) == 1
@@ -303,7 +317,7 @@ async def test_a_run_that_is_not_there_any_more_is_replaced(
     simulator: ArenaSimulator, exports: Exports, tmp_path: Path, run: str
 ) -> None:
     """The workspace may have been set back, or the note be of another one."""
-    await noted(tmp_path, simulator, exports, state="started", run=run)
+    await noted(tmp_path, simulator, exports, state="started", result=run)
     fetched = await exports.fetch(simulator.export, tmp_path)
 
     assert not fetched.resumed
@@ -315,7 +329,7 @@ async def test_a_run_of_another_user_is_not_waited_for(
 ) -> None:
     """Only who started a run gets its files."""
     theirs = simulator.add_export_run(creator=simulator.add_user("other@example.com", "pw"))
-    await noted(tmp_path, simulator, exports, state="started", run=theirs.guid)
+    await noted(tmp_path, simulator, exports, state="started", result=theirs.guid)
 
     assert (await exports.fetch(simulator.export, tmp_path)).run.guid != theirs.guid
 
@@ -357,7 +371,7 @@ async def test_an_answer_that_was_lost_for_good_is_looked_for_by_the_next_call(
     """Even the list could not be read: the folder remembers that there may be a run."""
     simulator.inject(faults.lose_answer(), on="POST */runs")
     simulator.inject(faults.status(403), on="GET */runs")
-    with pytest.raises(TransportError, match="list of runs could not be read"):
+    with pytest.raises(TransportError, match="The last look at the service failed"):
         await exports.fetch(simulator.export, tmp_path)
     fetched = await exports.fetch(simulator.export, tmp_path)
 

@@ -398,7 +398,7 @@ async def test_a_definition_in_the_place_of_an_export_run_is_not_believed(
     server.on("GET", "/v1/exports/X/runs", page_reply(export_run("Q", 1, "F0"), export_run("R", 2, "F")))
 
     assert names(await every(arena.exports.files("X", "R"))) == ["arena/exports/X/R/F.zip"]
-    assert await every(arena.exports.files("X", "R").since(DAY)) != []
+    assert await every(arena.exports.files("X", "R").since({"arena/exports/X": DAY})) != []
     assert server.lines("GET *")[:2] == ["GET /v1/exports/X/runs/R", "GET /v1/exports/X/runs?offset=0&limit=400"]
 
 
@@ -616,11 +616,11 @@ async def test_a_watermark_narrows_what_is_asked_for_and_not_the_name_of_the_que
     """The later of watermark and wish counts; whole seconds, downwards."""
     server.on("GET", "*", page_reply())
     whole = arena.extracts.files("E")
-    narrowed = whole.since(datetime(2026, 5, 3, 12, 0, 59, 999999, tzinfo=UTC))
+    narrowed = whole.since({"arena/extracts/E": datetime(2026, 5, 3, 12, 0, 59, 999999, tzinfo=UTC)})
 
     await every(narrowed)
-    await every(arena.exports.files("X", completed_from=DAY).since(DAY + timedelta(days=1)))
-    await every(arena.exports.files("X", completed_from=DAY).since(DAY - timedelta(days=1)))
+    await every(arena.exports.files("X", completed_from=DAY).since({"arena/exports/X": DAY + timedelta(days=1)}))
+    await every(arena.exports.files("X", completed_from=DAY).since({"arena/exports/X": DAY - timedelta(days=1)}))
 
     assert (whole.narrowed, narrowed.narrowed) == (False, True)
     assert narrowed.scope == whole.scope == "arena/extracts/E"
@@ -636,7 +636,7 @@ def test_a_watermark_without_a_zone_is_refused_at_once() -> None:
     files = arena_client_without_server().extracts.files("E", completed_from=DAY)
 
     with pytest.raises(ConfigurationError, match="without a time zone"):
-        files.since(datetime(2026, 5, 2))  # noqa: DTZ001  naive on purpose
+        files.since({"arena/extracts/E": datetime(2026, 5, 2)})  # noqa: DTZ001  naive on purpose
 
 
 def test_a_set_that_the_service_cannot_narrow_stays_itself() -> None:
@@ -650,9 +650,9 @@ def test_a_set_that_the_service_cannot_narrow_stays_itself() -> None:
         arena.exports.files("X", "R"),
         arena.exports.files("X", latest=True),
     ):
-        assert files.since(DAY) is files
+        assert files.since({"arena/exports/X": DAY}) is files
     whole = arena.extracts.files("E")
-    assert whole.since(None) is whole
+    assert whole.since({}) is whole
 
 
 def arena_client_without_server() -> ArenaClient:

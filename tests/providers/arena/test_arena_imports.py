@@ -11,7 +11,14 @@ from arena_scripts import QUOTA, arena_client, page_reply
 from fake_clock import FakeTime
 from scripted import RawServer, json_reply, reply
 
-from arena_async.errors import ConfigurationError, ConflictError, DeadlineError, RunFailedError, TransportError
+from arena_async.errors import (
+    ConfigurationError,
+    ConflictError,
+    DeadlineError,
+    NotAsRequestedError,
+    RunFailedError,
+    TransportError,
+)
 from arena_async.options import PollPolicy
 from arena_async.providers.arena import ArenaClient, ImportRun, Submission
 from arena_async.providers.arena.imports import Imports
@@ -42,13 +49,17 @@ def parts(simulator: ArenaSimulator, which: int = -1) -> dict[str, tuple[str | N
     return {part.name: (part.filename, part.body) for part in Call(seen=seen, headers=seen.headers).parts()}
 
 
-async def test_the_words_go_as_parts_of_the_form(simulator: ArenaSimulator, time: FakeTime, sheet: Path) -> None:
-    """The way the vendor's pages show; a dry run unless something else is said."""
+@pytest.mark.parametrize("read", ["query", "parts", "both"])
+async def test_the_words_go_as_parts_of_the_form_and_as_a_query(
+    simulator: ArenaSimulator, time: FakeTime, sheet: Path, read: Any
+) -> None:
+    """The vendor's documents disagree about where they belong, and only a service that reads one says so in a run."""
+    simulator.import_parameters = read
     async with simulator.client() as arena:
         run = await imports_of(arena, time).start(simulator.import_, sheet)
     (seen,) = simulator.seen("POST */runs")
 
-    assert dict(seen.query) == {}
+    assert dict(seen.query) == {"submitFileType": "CSV", "commit": "false"}
     assert parts(simulator) == {
         "submitFileType": (None, b"CSV"),
         "commit": (None, b"false"),
@@ -57,13 +68,15 @@ async def test_the_words_go_as_parts_of_the_form(simulator: ArenaSimulator, time
     assert (run.status, run.commit, run.total_count) == ("CREATED", False, 2)
 
 
-async def test_the_words_go_as_a_query_where_that_is_chosen(
-    simulator: ArenaSimulator, time: FakeTime, tmp_path: Path
+@pytest.mark.parametrize("read", ["query", "parts", "both"])
+async def test_a_worksheet_is_imported_at_once_where_that_is_said(
+    simulator: ArenaSimulator, time: FakeTime, tmp_path: Path, read: Any
 ) -> None:
-    """The way the vendor's OpenAPI document shows; only files are parts then."""
+    """With a file of files beside it."""
+    simulator.import_parameters = read
     (tmp_path / "items.xlsx").write_bytes(XLSX)
     (tmp_path / "drawings.zip").write_bytes(b"drawings")
-    async with simulator.client(import_parameters="query") as arena:
+    async with simulator.client() as arena:
         run = await imports_of(arena, time).start(
             simulator.import_,
             Submission(
@@ -81,17 +94,50 @@ async def test_the_words_go_as_a_query_where_that_is_chosen(
         "commit": "true",
     }
     assert parts(simulator) == {
+        "submitFileType": (None, b"EXCEL_WORKSHEET"),
+        "submitWorksheetName": (None, b"Item Master"),
+        "commit": (None, b"true"),
         "submitContent": ("items.xlsx", XLSX),
         "fileContent": ("drawings.zip", b"drawings"),
     }
     assert (run.submit_worksheet_name, run.commit) == ("Item Master", True)
 
 
-async def test_a_way_that_is_not_documented_is_refused() -> None:
-    """Before anything is sent."""
-    async with RawServer() as server:
-        with pytest.raises(ConfigurationError, match="import_parameters is 'body'; it takes parts or query"):
-            arena_client(server, import_parameters="body")
+@pytest.mark.parametrize(
+    ("commit", "said", "happened"),
+    [
+        (False, {"commit": True}, "the service has committed it: the workspace is changed for good"),
+        (True, {"commit": False}, "it was to be committed, and the service responds that it is not"),
+        (False, {}, "the service does not say whether it is committed: the workspace may be changed"),
+    ],
+)
+async def test_a_run_that_does_something_else_than_requested_is_an_error_that_says_what_happened(
+    server: RawServer, time: FakeTime, sheet: Path, commit: bool, said: dict[str, bool], happened: str
+) -> None:
+    """With the run; where the response does not say it, the run is looked up first."""
+    server.on("POST", RUNS, json_reply({"guid": "R", "status": "CREATED", **said}, 201))
+    server.on("GET", f"{RUNS}/R", json_reply({"guid": "R", "status": "CREATED", **said}))
+    async with arena_client(server) as arena:
+        with pytest.raises(NotAsRequestedError, match=f"import run R: .*{happened}") as caught:
+            await imports_of(arena, time).start("I", Submission(sheet, commit=commit))
+
+    assert caught.value.result.guid == "R"
+    assert len(server.lines(f"POST {RUNS}*")) == 1
+    assert (server.lines("GET *") == []) is bool(said)
+
+
+async def test_a_run_that_does_not_say_whether_it_commits_is_looked_up(
+    server: RawServer, time: FakeTime, sheet: Path
+) -> None:
+    """It may not be shown at once."""
+    unknown = json_reply({"status": 404, "errors": [{"code": 404, "message": "Not found."}]}, 404, headers=QUOTA)
+    server.on("POST", RUNS, json_reply({"guid": "R", "status": "CREATED"}, 201))
+    server.on("GET", f"{RUNS}/R", unknown, json_reply({"guid": "R", "status": "CREATED", "commit": False}))
+    async with arena_client(server) as arena:
+        run = await imports_of(arena, time).start("I", sheet)
+
+    assert (run.guid, run.commit) == ("R", False)
+    assert len(server.lines("GET *")) == 2
 
 
 @pytest.mark.parametrize(
@@ -199,21 +245,20 @@ async def test_a_file_that_the_engine_cannot_read_is_a_failed_run(
 class TestCommitting:
     """There is no way back."""
 
-    @pytest.mark.parametrize(
-        ("parameters", "query", "body"), [("parts", "", b'{"commit": true}'), ("query", "?commit=true", b"")]
-    )
+    @pytest.mark.parametrize("read", ["query", "parts", "both"])
     async def test_a_dry_run_is_committed_after_a_look_at_it(
-        self, simulator: ArenaSimulator, time: FakeTime, sheet: Path, parameters: str, query: str, body: bytes
+        self, simulator: ArenaSimulator, time: FakeTime, sheet: Path, read: Any
     ) -> None:
-        """In a body or as a query, as the client is set."""
-        async with simulator.client(import_parameters=parameters) as arena:
+        """In a body and as a query, wherever the service looks for it."""
+        simulator.import_parameters = read
+        async with simulator.client() as arena:
             imports = imports_of(arena, time)
             run = await imports.wait(simulator.import_, await imports.start(simulator.import_, sheet))
             committed = await imports.commit(simulator.import_, run.guid)
             (put,) = simulator.seen("PUT */runs/*")
 
         assert committed.commit
-        assert (put.target.partition("/runs/")[2], put.body) == (f"{run.guid}{query}", body)
+        assert (put.target.partition("/runs/")[2], put.body) == (f"{run.guid}?commit=true", b'{"commit": true}')
 
     async def test_rows_that_failed_stand_in_the_way(
         self, simulator: ArenaSimulator, time: FakeTime, sheet: Path
@@ -243,19 +288,18 @@ class TestCommitting:
 
         assert simulator.seen("PUT */runs/*") == []
 
-    async def test_a_commit_whose_answer_was_lost_is_not_repeated_and_shows_when_asked_again(
+    async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
         self, simulator: ArenaSimulator, time: FakeTime, sheet: Path
     ) -> None:
-        """The second call finds that it is done, and sends nothing."""
+        """The run shows that it is done; so it does for the second call."""
         async with simulator.client() as arena:
             imports = imports_of(arena, time)
             run = await imports.wait(simulator.import_, await imports.start(simulator.import_, sheet))
             simulator.inject(faults.lose_answer(), on="PUT */runs/*")
-            with pytest.raises(TransportError):
-                await imports.commit(simulator.import_, run.guid)
+            first = await imports.commit(simulator.import_, run.guid)
             again = await imports.commit(simulator.import_, run.guid)
 
-        assert again.commit
+        assert (first.commit, again.commit) == (True, True)
         assert len(simulator.seen("PUT */runs/*")) == 1
 
     async def test_a_run_can_be_marked_as_finished(self, simulator: ArenaSimulator, time: FakeTime) -> None:
@@ -310,18 +354,18 @@ class TestLostUploads:
         async with RawServer() as server, arena_client(server) as arena:
             server.on("POST", RUNS, reply(mute=True))
             server.on("GET", RUNS, page_reply({**found, "guid": "A"}, {**found, "guid": "B"}))
-            with pytest.raises(ConflictError, match="several runs may be the one that was started: A, B"):
+            with pytest.raises(ConflictError, match="it is not certain which run was started: A, B"):
                 await imports_of(arena, time).start("I", sheet)
 
-            assert len(server.lines(f"POST {RUNS}")) == 1
+            assert len(server.lines(f"POST {RUNS}*")) == 1
 
     @pytest.mark.parametrize(
         "other",
         [
-            {"creationDateTime": "2026-03-02T11:58:59Z"},
+            {"creationDateTime": "2026-03-02T11:54:59Z"},
             {"submitFileType": "EXCEL_WORKSHEET"},
-            {"commit": True},
             {"submitWorksheetName": "Sheet1"},
+            {"creator": {"email": "other@example.com"}},
         ],
     )
     async def test_a_run_with_something_else_is_not_taken_for_it(
@@ -330,7 +374,45 @@ class TestLostUploads:
         """Committing it would import another file."""
         found = {"guid": "A", "status": "RUNNING", "creationDateTime": "2026-03-02T12:00:00Z", **other}
         async with RawServer() as server, arena_client(server) as arena:
-            server.on("POST", RUNS, reply(mute=True), json_reply({"guid": "NEW", "status": "CREATED"}, headers=QUOTA))
+            new = json_reply({"guid": "NEW", "status": "CREATED", "commit": False}, headers=QUOTA)
+            server.on("POST", RUNS, reply(mute=True), new)
             server.on("GET", RUNS, page_reply(found))
 
             assert (await imports_of(arena, time).start("I", sheet)).guid == "NEW"
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"creationDateTime": "2026-03-02T11:58:59Z"},
+            {"creationDateTime": "2026-03-02T13:00:01Z"},
+            {"commit": True},
+        ],
+    )
+    async def test_a_run_that_may_be_another_one_is_neither_taken_for_it_nor_started_again(
+        self, time: FakeTime, sheet: Path, other: dict[str, Any]
+    ) -> None:
+        """The clocks may be minutes apart, and a service may have committed a dry run: a person has to look."""
+        found = {"guid": "A", "status": "RUNNING", "creationDateTime": "2026-03-02T12:00:00Z", **other}
+        async with RawServer() as server, arena_client(server) as arena:
+            server.on("POST", RUNS, reply(mute=True))
+            server.on("GET", RUNS, page_reply(found))
+            with pytest.raises(ConflictError, match="it is not certain which run was started: A"):
+                await imports_of(arena, time).start("I", sheet)
+
+            assert len(server.lines(f"POST {RUNS}*")) == 1
+
+    async def test_a_run_of_another_file_of_this_user_is_not_taken_for_it(
+        self, simulator: ArenaSimulator, time: FakeTime, sheet: Path
+    ) -> None:
+        """It was started half a minute before, and it is known whose run it is."""
+        other = sheet.with_name("other.csv")
+        other.write_bytes(CSV + b"900-3,7\r\n")
+        async with simulator.client() as arena:
+            imports = imports_of(arena, time)
+            first = await imports.start(simulator.import_, other)
+            time.at += 30
+            simulator.inject(faults.mute(), on="POST */runs")
+            second = await imports.start(simulator.import_, sheet)
+
+        assert second.guid != first.guid
+        assert (first.total_count, second.total_count) == (3, 2)

@@ -19,7 +19,7 @@ REFUSED = json_reply({"status": 400, "errors": [{"code": 3200, "message": "No qu
 async def test_any_list_is_read_page_by_page_as_it_comes(server: RawServer, arena: ArenaClient) -> None:
     """With the session, the reason and the pages of every other list, and with the vendor's own words."""
     first, second = [{"guid": f"C{n}", "odd": {"x": n}} for n in range(400)], [{"guid": "C400", "odd": None}]
-    server.on("GET", "/v1/changes", page_reply(*first), page_reply(*second))
+    server.on("GET", "/v1/changes", page_reply(*first), page_reply(first[-1], *second))
 
     since = datetime(2026, 5, 1, tzinfo=UTC)
     found = await arena.list(
@@ -30,7 +30,7 @@ async def test_any_list_is_read_page_by_page_as_it_comes(server: RawServer, aren
     query = "creationDateTimeFrom=2026-05-01T00%3A00%3A00Z&includeChildCategories=true&owner.fullName=O"
     assert server.lines("GET *") == [
         f"GET /v1/changes?{query}&offset=0&limit=400",
-        f"GET /v1/changes?{query}&offset=400&limit=400",
+        f"GET /v1/changes?{query}&offset=399&limit=400",
     ]
     assert server.requests[-1].header("arena_session_id") == "ML4nT3dS3ss10n1dOfAnArenaUser"
     assert arena.session.requests_sent == 2

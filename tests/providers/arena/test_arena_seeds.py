@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from arena_scripts import QUOTA, SESSION_ID, arena_client, error_reply, page_reply, payload
+from listings import take
 from scripted import RawServer, json_reply, reply
 
-from arena_async.errors import ApiError, PermissionDeniedError, ServerError
+from arena_async.errors import ApiError, ListingError, PermissionDeniedError, ServerError
 from arena_async.protocol.decoding import decode
 from arena_async.protocol.messages import Request
 from arena_async.protocol.pagination import PageRequest
@@ -189,13 +190,13 @@ async def test_import_runs_are_listed_with_every_filter() -> None:
     """
     Seed 003: five parameters.
 
-    The sample says count 20 beside one row. A count may prolong a walk and never end it, so one more page is asked for.
+    The sample says count 20 beside one row, so that its row is delivered and the list is not known to be whole.
     """
     sample = payload("arena_import_runs.json")
     async with RawServer() as server, arena_client(server) as arena:
         server.on("GET", f"/v1/imports/{IMPORT}/runs", json_reply(sample, headers=QUOTA), page_reply())
 
-        found = await arena.imports.runs(
+        runs = arena.imports.runs(
             IMPORT,
             ImportRunQuery(
                 creator="Roy Arena & 100%+",
@@ -204,9 +205,12 @@ async def test_import_runs_are_listed_with_every_filter() -> None:
                 number=14,
                 status="COMPLETE",
             ),
-        ).collect()
+        )
 
+        found, error = await take(runs)
         assert found == [decode(sample["results"][0], ImportRun)]
+        assert isinstance(error, ListingError)
+        assert "empty, of 20 rows" in str(error)
         assert server.lines("GET *")[0] == (
             f"GET /v1/imports/{IMPORT}/runs?creator.fullName=Roy%20Arena%20%26%20100%25%2B"
             "&creator.email=rjones%40arenasolutions.com&creator.guid=4M6P3046HYFYH0J258QJ&number=14&status=COMPLETE"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from arena_scripts import error_reply, page_reply, payload
+from arena_scripts import arena_client, error_reply, page_reply, payload
 from scripted import RawServer, json_reply
 
 from arena_async.errors import ApiError, ConfigurationError
@@ -88,10 +88,10 @@ async def test_the_primary_file_alone_can_be_asked_for(arena: ArenaClient) -> No
 
 
 async def test_a_price_is_one_request_for_each_item_and_one_for_each_content(arena: ArenaClient) -> None:
-    """And it is exact: these lists come whole."""
+    """At least: a file that was corrected costs one more where the list does not say when."""
     cost = arena.items.files("ITEM1", "ITEM2", "ITEM1").cost()
 
-    assert (cost.listing, cost.per_file, cost.exact) == (2, 1, True)
+    assert (cost.listing, cost.per_file, cost.exact) == (2, 1, False)
 
 
 async def test_files_of_items_are_found_again_with_one_request_for_each_item(
@@ -318,3 +318,108 @@ async def test_a_search_that_the_service_would_refuse_is_not_sent(
         arena.items.search(ItemQuery(**options))
 
     assert server.requests == []
+
+
+# --- corrections of an edition ----------------------------------------------------------------------------------------
+
+GUID = "VDXGURVX8P8O7QH2PO36"
+
+
+def compact(**changed: Any) -> dict[str, Any]:
+    """Return a file as lists show it: without its size and without when it was last modified."""
+    row = {"guid": GUID, "number": "F-1", "name": "a.txt", "edition": "1", "format": "txt", "corrected": False}
+    return {**row, "creationDateTime": "2025-01-01T00:00:00Z", **changed}
+
+
+def complete(**changed: Any) -> dict[str, Any]:
+    """Return a file as a request for it shows it."""
+    return {**compact(), "size": 5, "lastModifiedDateTime": "2026-01-01T00:00:00Z", **changed}
+
+
+CORRECTED = {"corrected": True, "lastModifiedDateTime": "2026-02-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("listed", "looked_up", "mark", "requests"),
+    [
+        pytest.param(compact(), complete(), f"{GUID} 1", 0, id="never corrected"),
+        pytest.param(
+            compact(corrected=True),
+            complete(**CORRECTED),
+            f"{GUID} 1 2026-02-01T00:00:00+00:00",
+            1,
+            id="corrected, and the list does not say when",
+        ),
+        pytest.param(
+            complete(**CORRECTED),
+            complete(**CORRECTED),
+            f"{GUID} 1 2026-02-01T00:00:00+00:00",
+            0,
+            id="listed with both",
+        ),
+        pytest.param(
+            compact(corrected=None), complete(), f"{GUID} 1", 1, id="the list does not say whether it was corrected"
+        ),
+        pytest.param(
+            compact(corrected=None),
+            complete(corrected=None),
+            f"{GUID} 1 2026-01-01T00:00:00+00:00",
+            1,
+            id="the service never says whether it was corrected",
+        ),
+        pytest.param(
+            compact(corrected=True, storageMethodName="WEB"),
+            complete(**CORRECTED),
+            f"{GUID} 1 2025-01-01T00:00:00+00:00",
+            0,
+            id="without content there is nothing to correct",
+        ),
+    ],
+)
+async def test_the_change_mark_moves_with_the_content_however_a_file_was_found(
+    listed: dict[str, Any], looked_up: dict[str, Any], mark: str, requests: int
+) -> None:
+    """A file is looked up only where what was listed of it cannot show a change of its content."""
+    async with RawServer() as server, arena_client(server) as client:
+        server.on("GET", "/v1/files", json_reply({"count": 1, "results": [listed]}))
+        server.on("GET", "/v1/items/I/files", json_reply({"count": 1, "results": [{"guid": "A", "file": listed}]}))
+        server.on("GET", f"/v1/files/{GUID}", json_reply(looked_up))
+        given = await client.files.search().collect()
+        for files, listing in ((client.files.content(*given), requests), (client.items.files("I"), requests + 1)):
+            server.requests.clear()
+            (file,) = await every(files)
+            assert (file.change, len(server.lines("GET *"))) == (mark, listing)
+        assert client.files.content(*given).cost().listing == requests
+        if listed.get("storageMethodName") is None:
+            (by_guid,) = await every(client.files.content(GUID))
+            assert by_guid.change == mark
+
+
+async def test_an_association_that_is_listed_by_its_guid_alone_is_looked_up(
+    server: RawServer, arena: ArenaClient
+) -> None:
+    """Else nothing would show that it means another edition now."""
+    server.on("GET", "/v1/items/I/files", json_reply({"count": 1, "results": [{"guid": "A"}]}))
+    server.on("GET", "/v1/items/I/files/A", json_reply({"guid": "A", "file": compact()}))
+    (file,) = await every(arena.items.files("I"))
+
+    assert (file.change, file.name) == (f"{GUID} 1", "a.txt")
+    assert server.lines("GET *") == ["GET /v1/items/I/files", "GET /v1/items/I/files/A"]
+
+
+async def test_corrected_content_arrives_from_a_list_that_shows_neither_size_nor_date(
+    service: ArenaSimulator, tmp_path: Path
+) -> None:
+    """Also the second time; and a file that was found in a list is the same one when it is named by its guid."""
+    file = next(one for one in service.vault.values() if one.content is not None)
+    place = f"arena/files/{file.guid}/1.pdf"
+    async with service.client() as arena:
+        actions = []
+        for day in range(3):
+            for files in (await arena.files.search().collect(), [file.guid]):
+                report = await sync(tmp_path, arena.files.content(*files))
+                actions.append([str(one.action) for one in report.outcomes if one.file.fields["file"] == file.guid])
+                assert digests(tmp_path) == {place: service.stored_files[place].sha256}
+            file.change(file.modified + 86_400 * (day + 1))
+
+    assert actions == [["fetch"], [], ["refresh"], [], ["refresh"], []]

@@ -568,6 +568,10 @@ async def test_keys_of_one_subject_take_one_request(client: CentrePointClient, s
     assert await files.find([]) == []
 
     queries = [{k: v for k, v in seen.query.items() if k not in ("limit", "offset")} for seen in simulator.log]
+    simulator.inject(faults.lose_rows(at=0, count=1), on="GET *datasetfiles", times=2)
+    with pytest.raises(ListingError):
+        await files.find([listed[0].key, listed[2].key])
+    assert [file.key for file in await files.find([listed[2].key])] == [listed[2].key]
     assert queries == [
         {"subjectId": "10821", "studyProgramId": PROGRAM, "dataSetName": "ActivityDaily8"},
         {"subjectId": "10821", "dataSetName": "ActivityDaily8"},
@@ -684,7 +688,7 @@ def test_a_set_knows_its_name_and_whether_it_is_all() -> None:
 
     assert (files.scope, files.narrowed) == ("centrepoint/datasets/study-234", False)
     assert (some.scope, some.narrowed) == ("centrepoint/datasets/study-234/data-set-activitydaily8", True)
-    assert files.since(datetime.now(UTC)) is files
+    assert files.since({"all": datetime.now(UTC)}) is files
     assert files.requests_sent == 0
 
 

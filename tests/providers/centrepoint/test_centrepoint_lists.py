@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from listings import take
 
 from arena_async.errors import (
     AuthenticationError,
@@ -310,11 +311,13 @@ async def test_minutes_cost_what_was_said(client: CentrePointClient, simulator: 
 
 
 async def test_a_list_of_a_subject_that_is_not_found_is_empty_if_the_subject_is_there(
-    client: CentrePointClient, simulator: CentrePointSimulator, caplog: pytest.LogCaptureFixture
+    client: CentrePointClient, simulator: CentrePointSimulator
 ) -> None:
-    """The last subject never pressed the button. One request more, and a warning."""
-    assert await client.event_markers.search(STUDY, "A-005").collect() == []
-    assert "taken as an empty list" in caplog.text
+    """The last subject never pressed the button. One request more; it is empty, and not known to be whole."""
+    rows, error = await take(client.event_markers.search(STUDY, "A-005"))
+    assert rows == []
+    assert isinstance(error, ListingError)
+    assert "taken as an empty list" in str(error)
     assert [seen.path for seen in simulator.seen("GET */10825*")] == [
         "/analytics/v3/Studies/234/Subjects/10825/EventMarkers",
         "/centrepoint/v3/Studies/234/Subjects/10825",
@@ -345,8 +348,9 @@ async def test_a_study_whose_list_of_files_is_not_found_has_none(
 ) -> None:
     """For a list and for a set of files."""
     simulator.inject(faults.status(404, body="No files."), on="GET *datasetfiles", times=2)
-    assert await client.datasets.search(STUDY).collect() == []
-    assert [file async for file in client.datasets.files(STUDY)] == []
+    for rows in (client.datasets.search(STUDY), client.datasets.files(STUDY)):
+        with pytest.raises(ListingError, match="taken as an empty list"):
+            [row async for row in rows]
 
 
 @pytest.mark.parametrize("scopes", [("DataAccess",), ("CentrePoint", "DataAccess")])

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from listings import take
 from studies import is_whole
 
 from arena_async import Action, Mirror
-from arena_async.errors import ConfigurationError, NotFoundError
+from arena_async.errors import ConfigurationError, ListingError, NotFoundError
 from arena_async.protocol.files import FileSet
 from arena_async.providers.centrepoint import CentrePointClient
 from arena_async.providers.centrepoint.adapter import pages_of
-from arena_async.providers.centrepoint.datasets import Changes, Choice, DatasetQuery, choose
+from arena_async.providers.centrepoint.datasets import Changes, Choice, DatasetQuery, choose, list_name
 from arena_async.providers.centrepoint.models import DatasetSubject, ProgramExecution
 from arena_async.testing import CentrePointSimulator, faults
 
@@ -124,6 +125,11 @@ def test_a_study_of_which_nothing_is_known_to_have_run_is_listed_whole() -> None
 # The set
 
 
+def known(simulator: CentrePointSimulator) -> dict[str, datetime]:
+    """Return one watermark for each list of files that there is."""
+    return {list_name(234, key.subject, key.program): SINCE for key in simulator.files}
+
+
 async def test_a_study_is_a_set_of_files(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
     """Of the same keys as its dataset files, under a name of its own."""
     files: FileSet = client.study_files(234)
@@ -133,11 +139,11 @@ async def test_a_study_is_a_set_of_files(client: CentrePointClient, simulator: C
         "<StudyFileSet centrepoint/study-234>",
     )
     assert {file.key async for file in files} == {file.key async for file in client.datasets.files(234)}
-    assert files.since(None) is files
-    changed = files.since(SINCE)
+    assert files.since({}) is files
+    changed = files.since(known(simulator))
     assert (changed.scope, changed.narrowed) == (files.scope, True)
-    assert changed.since(SINCE) is not changed
-    assert changed.since(None).narrowed is False
+    assert changed.since(known(simulator)) is not changed
+    assert changed.since({}).narrowed is False
     assert (files.cost().listing, files.cost().exact) == (5, True)
     assert (changed.cost().listing, changed.cost().exact) == (1, False)
     with pytest.raises(ConfigurationError):
@@ -146,7 +152,7 @@ async def test_a_study_is_a_set_of_files(client: CentrePointClient, simulator: C
 
 async def test_what_did_not_run_costs_one_request(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
     """The list of subjects, for up to a hundred of them."""
-    assert [file async for file in client.study_files(234).since(SINCE)] == []
+    assert [file async for file in client.study_files(234).since(known(simulator))] == []
     assert [seen.path for seen in simulator.seen(listener="api")] == ["/dataaccess/v3/studies/234/subjects"]
 
 
@@ -160,7 +166,7 @@ async def test_a_few_subjects_are_listed_alone(client: CentrePointClient, simula
         pass
     simulator.clear()
 
-    changed = [file async for file in files.since(SINCE)]
+    changed = [file async for file in files.since(known(simulator))]
 
     assert {(file.fields["subject"], file.fields["program"]) for file in changed} == {
         (str(one.subject), one.program),
@@ -175,20 +181,51 @@ async def test_a_few_subjects_are_listed_alone(client: CentrePointClient, simula
     assert len(simulator.seen(SUBJECTS)) == 1
 
 
+async def test_the_gap_of_one_subject_hides_no_other(
+    client: CentrePointClient, simulator: CentrePointSimulator
+) -> None:
+    """A subject lacks a file that is counted: its other files come, and those of the next subject, then the error."""
+    one, other = simulator.files[0], simulator.files[100]
+    simulator.change_file(one)
+    simulator.change_file(other)
+    simulator.inject(faults.lose_rows(count=1), on=FILES, after=1)  # the first one tells how many there are
+
+    found, error = await take(client.study_files(234).since(SINCE))
+
+    assert [file.fields["subject"] for file in found].count(str(other.subject)) == 4
+    assert len(found) == 7
+    assert isinstance(error, ListingError)
+    assert "3 of 4 rows" in str(error)
+
+
+async def test_what_changed_is_listed_although_a_subject_is_missing(
+    client: CentrePointClient, simulator: CentrePointSimulator
+) -> None:
+    """The list of subjects lacks one: what the others have comes, then the error, so that no watermark moves."""
+    simulator.change_file(simulator.files[100])
+    simulator.inject(faults.lose_rows(count=1), on=SUBJECTS)
+
+    found, error = await take(client.study_files(234).since(SINCE))
+
+    assert {file.fields["subject"] for file in found} == {str(simulator.files[100].subject)}
+    assert isinstance(error, ListingError)
+    assert "59 of 60 rows" in str(error)
+
+
 async def test_a_first_look_tells_how_long_the_list_is(
     client: CentrePointClient, simulator: CentrePointSimulator
 ) -> None:
     """Three subjects against the four pages that are left: by subject. Five: the rest of the list, no page twice."""
     for key in simulator.files[:24:8]:
         simulator.change_file(key)
-    changed = {file.fields["subject"] async for file in client.study_files(234).since(SINCE)}
+    changed = {file.fields["subject"] async for file in client.study_files(234).since(known(simulator))}
     assert changed == {"10821", "10822", "10823"}
     assert [seen.query.get("subjectId") for seen in simulator.seen(FILES)] == [None, "10821", "10822", "10823"]
 
     simulator.clear()
     for key in simulator.files[24:40:8]:
         simulator.change_file(key)
-    assert len([file async for file in client.study_files(234).since(SINCE)]) == 480
+    assert len([file async for file in client.study_files(234).since(known(simulator))]) == 480
     assert sorted(int(seen.query["offset"]) for seen in simulator.seen(FILES)) == [0, 100, 200, 300, 400]
     assert {seen.query.get("subjectId") for seen in simulator.seen(FILES)} == {None}
 
@@ -198,7 +235,7 @@ async def test_links_of_changed_files_are_renewed_by_their_own_page(
 ) -> None:
     """Which is the list of their subject, and not of the study."""
     simulator.change_file(simulator.files[0])
-    changed = client.study_files(234).since(SINCE)
+    changed = client.study_files(234).since(known(simulator))
     (first, *_) = [file async for file in changed]
     simulator.expire_links()
     with pytest.raises(Exception, match="rejects"):
@@ -209,9 +246,11 @@ async def test_links_of_changed_files_are_renewed_by_their_own_page(
     assert [seen.query.get("subjectId") for seen in simulator.seen(FILES)] == ["10821"]
 
 
-async def test_a_study_that_is_not_there_is_an_error(client: CentrePointClient) -> None:
+async def test_a_study_that_is_not_there_is_an_error(
+    client: CentrePointClient, simulator: CentrePointSimulator
+) -> None:
     """Whole or since a time."""
-    for files in (client.study_files(99), client.study_files(99).since(SINCE)):
+    for files in (client.study_files(99), client.study_files(99).since(known(simulator))):
         with pytest.raises(NotFoundError):
             [file async for file in files]
 

@@ -43,6 +43,7 @@ from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.data_files import data_file
 from arena_async.providers.centrepoint.data_requests import ActiveRequests
 from arena_async.providers.centrepoint.models import DataFileLink
+from arena_async.providers.send_once import RequestStore
 from arena_async.testing import faults
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 
@@ -430,7 +431,9 @@ async def test_the_line_itself_is_not_waited_in_for_ever(
 ) -> None:
     """The task before may wait longer than the next one's timeout."""
     active = ActiveRequests()
-    behind: DataRequests[RawQuery] = DataRequests(Api(client.session, tenant=TENANT, clock=Clock()), RawQuery, active)
+    behind: DataRequests[RawQuery] = DataRequests(
+        Api(client.session, tenant=TENANT, clock=Clock()), RawQuery, active, RequestStore("tenant", now=Clock().now)
+    )
     async with active.turn:
         with pytest.raises(DeadlineError, match="Nothing was started"):
             await behind.start(
@@ -615,7 +618,7 @@ async def test_epochs_are_brought_home_too_and_only_once(
     assert (first.counts[Action.FETCH], second.counts[Action.KEEP], second.requests) == (3, 3, 1)
     assert files.scope == f"centrepoint/epoch-requests/{done.id}"
     assert files.narrowed is False
-    assert files.since(datetime(2024, 1, 1, tzinfo=UTC)) is files
+    assert files.since({"all": datetime(2024, 1, 1, tzinfo=UTC)}) is files
 
 
 async def test_each_link_is_made_when_its_file_is_opened(

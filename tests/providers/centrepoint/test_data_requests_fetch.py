@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,7 @@ from arena_async.errors import (
 )
 from arena_async.options import PollPolicy
 from arena_async.providers.centrepoint import CentrePointClient, DataRequests, EpochQuery, RawQuery
+from arena_async.providers.centrepoint.identifiers import join_key
 from arena_async.testing import faults
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 
@@ -154,35 +160,46 @@ async def test_a_request_that_failed_is_made_anew_by_the_next_call(
     assert (done.resumed, len(simulator.seen(STARTS))) == (False, 2)
 
 
-async def test_a_start_that_nobody_answered_is_told_before_another_one(
-    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_a_start_without_an_answer_is_not_made_again_unless_a_person_says_so(
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
-    """The first may be active: an error, and a warning when the caller repeats the call."""
+    """The first may be active, and no list shows it: neither another directory nor a start alone sends it again."""
+    query = RawQuery(234, 10821, **SPAN)
     simulator.inject(faults.lose_answer(), on=STARTS)
     with pytest.raises(TransportError, match="may count as one of the 10 active requests"):
-        await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
-    assert caplog.text == ""
+        await raw.fetch(query, tmp_path / "one")
+    with pytest.raises(TransportError, match=r"no response is known.*no list that shows it.*--start-anew"):
+        await raw.fetch(query, tmp_path / "two")
+    with pytest.raises(TransportError, match="was not sent again"):
+        await raw.start(query)
+    before = len(simulator.seen(STARTS))
 
-    done = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
+    done = await raw.fetch(query, tmp_path / "two", start_anew=True)
 
-    assert "may be active for 6 hours; another one is started" in caplog.text
+    assert before == 1
     assert (done.resumed, len(simulator.seen(STARTS))) == (False, 2)
 
 
-async def test_a_start_without_an_answer_does_not_go_by_the_name_of_the_request_before(
+async def test_a_start_that_a_directory_of_an_earlier_version_has_noted_is_continued(
     raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
-    """Nothing is known of it but that it was sent."""
-    first = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
-    simulator.inject(faults.lose_answer(), on=STARTS)
-    with pytest.raises(TransportError):
-        await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
-
+    """Its row in the ledger is moved to the records of the user, and does not come back with another directory."""
+    begun = await raw.start(RawQuery(234, 10821, **SPAN))
+    body = json.loads(simulator.seen(STARTS)[0].body)
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+    async with Mirror(tmp_path):
+        pass
     with closing(sqlite3.connect(tmp_path / ".arena-async" / "ledger.sqlite")) as ledger:
-        rows = ledger.execute("SELECT state, run FROM jobs").fetchall()
+        row = (join_key("tenant", "raw-request", digest), "started", begun.id, datetime.now(UTC).isoformat(), None)
+        ledger.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, ?)", row)
+        ledger.commit()
+    shutil.rmtree(Path(os.environ["ARENA_ASYNC_STATE"], "requests"))
 
-    assert first.run.id != ""
-    assert rows == [("starting", "")]
+    done = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
+
+    assert (done.run.id, done.resumed, len(simulator.seen(STARTS))) == (begun.id, True, 1)
+    with closing(sqlite3.connect(tmp_path / ".arena-async" / "ledger.sqlite")) as ledger:
+        assert ledger.execute("SELECT * FROM jobs").fetchall() == []
 
 
 async def test_a_start_that_was_refused_leaves_nothing_behind(

@@ -160,8 +160,9 @@ async def test_a_category_without_data_is_empty_and_one_nobody_knows_is_an_error
         await client.day_files.search(DayQuery(234, 7, RAW)).first()
 
     simulator.day_files.empty_is_missing = True
-    assert await client.day_files.search(DayQuery(234, SUBJECT, "imu")).collect() == []
-    assert await client.day_files.search(DayQuery(234, SUBJECT, RAW, year=1999)).collect() == []
+    for query in (DayQuery(234, SUBJECT, "imu"), DayQuery(234, SUBJECT, RAW, year=1999)):
+        with pytest.raises(ListingError, match="taken as an empty list"):
+            await client.day_files.search(query).collect()
     with pytest.raises(NotFoundError):
         await client.day_files.search(DayQuery(234, SUBJECT, "gait")).first()
 
@@ -334,6 +335,17 @@ async def test_keys_are_looked_up_by_day_month_and_year(
     assert await files.find([]) == []
 
 
+async def test_a_day_that_a_list_lacks_is_not_gone(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
+    """What is listed is returned; where one is missing from a month that counts it, that is an error."""
+    files = client.day_files.files(DayQuery(234, SUBJECT, RAW))
+    keys = [file.key async for file in files]
+
+    simulator.inject(faults.lose_rows(count=1), on="GET /dataaccess/*", times=2)
+    with pytest.raises(ListingError):
+        await files.find(keys[:2])
+    assert len(await files.find(keys[1:3])) == 2
+
+
 async def test_the_price_is_known_after_the_first_page(client: CentrePointClient) -> None:
     """Only the listing costs; what it costs is exact once the service has said how many there are."""
     files = client.day_files.files(DayQuery(234, SUBJECT, RAW))
@@ -343,7 +355,7 @@ async def test_the_price_is_known_after_the_first_page(client: CentrePointClient
 
     assert (before.listing, before.per_file, before.exact) == (1, 0, False)
     assert (after.listing, after.per_file, after.exact) == (3, 0, True)
-    assert files.since(datetime(2024, 1, 1, tzinfo=UTC)) is files
+    assert files.since({"all": datetime(2024, 1, 1, tzinfo=UTC)}) is files
 
 
 # The documents, played without the simulator

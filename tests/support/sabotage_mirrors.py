@@ -1,0 +1,67 @@
+"""How the protections of the rows about mirrors and their listings are removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sabotage import Patch, protection
+
+
+@protection("a list that was never walked is walked whole")
+def _(patch: Patch) -> None:
+    def newest_of_all(self: Any, _: str) -> Any:
+        return max(self._watermarks.values(), default=None)
+
+    patch.replace("arena_async.providers.arena.files:ZipFiles._since", newest_of_all)
+
+
+@protection("a subject of which no file was listed is listed")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.centrepoint.datasets:Changes._is_new", lambda *_: False)
+
+
+@protection("a large share is not removed unless that is meant")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.planner:is_too_many_gone", lambda *_: False)
+
+
+@protection("only the number of the service proves that a file is gone")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.files:_NOT_FOUND", frozenset({3011, 3012, None}))
+
+
+@protection("a run that is listed without its files is not gone")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.files:RunFiles.is_expired", lambda *_: False)
+
+
+@protection("an older row waits for the version that is here")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.duplicates:Duplicates._waits", lambda *_: False)
+
+
+@protection("a file that is moved is known under both names until it is there")
+def _(patch: Patch) -> None:
+    finish = patch.current("arena_async.transfer.commit:_finish")
+
+    def forgetful(partials: Any, entry: Any, *, durable: bool) -> Any:
+        return "gone" if entry.partial.startswith("/") else finish(partials, entry, durable=durable)
+
+    patch.replace("arena_async.transfer.commit:_finish", forgetful)
+
+
+@protection("a listing lowers no number that a newer one wrote")
+def _(patch: Patch) -> None:
+    note = patch.current("arena_async.transfer.ledger:_note_listed")
+
+    def own_number(db: Any, scope: str, generation: int, rows: Any) -> Any:
+        known = note(db, scope, generation, rows)
+        db.executemany("UPDATE seen SET generation = ? WHERE key = ?", [(generation, row.key) for row in rows])
+        return known
+
+    patch.replace("arena_async.transfer.ledger:_note_listed", own_number)
+
+
+@protection("what verify found is written about the row that it read")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.ledger:_unchanged", lambda _, entries: list(entries))
