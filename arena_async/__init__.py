@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         DecodeError,
         DestinationBusyError,
         DiskFullError,
+        HostPausedError,
         IntegrityError,
         LinkExpiredError,
         ListingError,
@@ -110,6 +111,7 @@ __all__ = [
     "FileSet",
     "Finished",
     "Headers",
+    "HostPausedError",
     "IntegrityError",
     "LedgerEntry",
     "Link",
@@ -174,7 +176,7 @@ __all__ = [
 _NAMES = {
     "errors": """
         AccountLockedError ApiError ArenaAsyncError AuthenticationError ClosedError ConfigurationError
-        ConflictError ContentError DeadlineError DecodeError DestinationBusyError DiskFullError
+        ConflictError ContentError DeadlineError DecodeError DestinationBusyError DiskFullError HostPausedError
         IntegrityError LinkExpiredError ListingError NotAsRequestedError NotFoundError PermissionDeniedError
         QuotaExhaustedError RunFailedError ServerError SessionDisplacedError SourceChangedError StalledError
         StorageError ThrottledError TlsError TransferError TransfersFailedError TransportError UnsafeNameError

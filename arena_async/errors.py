@@ -18,6 +18,7 @@ Every error this library raises, as one tree.
     │   ├── NotFoundError               the object is not there (any more)
     │   ├── ConflictError               the object is in a state that forbids this
     │   ├── ServerError                 the service failed, or is unavailable
+    │   │   └── HostPausedError         not sent: the host failed repeatedly, and is left alone  .retry_after .lasting
     │   ├── QuotaExhaustedError         the daily quota is used up      .resets_at .remaining .reserve .cursor
     │   └── ThrottledError              too many requests in a short time             .retry_after
     ├── DecodeError                     the payload is not what the service documents     .problems
@@ -58,6 +59,7 @@ __all__ = [
     "DecodeError",
     "DestinationBusyError",
     "DiskFullError",
+    "HostPausedError",
     "IntegrityError",
     "LinkExpiredError",
     "ListingError",
@@ -216,6 +218,19 @@ class ConflictError(ApiError):
 
 class ServerError(ApiError):
     """The service failed, or a part of it is unavailable."""
+
+
+class HostPausedError(ServerError):
+    """
+    Nothing was sent: the host failed repeatedly or asked for a pause, and nobody sends to it for a while.
+
+    ``retry_after`` is the number of seconds after which it is tried again.
+    """
+
+    def __init__(self, message: str = "", *, lasting: bool = False, **fields: Unpack[_ApiErrorFields]) -> None:
+        super().__init__(message, **fields)
+        #: Whether the outage is longer than ``RetryPolicy.timeout``, so that it is not waited for any more.
+        self.lasting = lasting
 
 
 class QuotaExhaustedError(ApiError):

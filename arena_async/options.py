@@ -93,7 +93,7 @@ class RetryPolicy:
 
     Args:
         attempts: Requests in all, including the first one. At least 1.
-        timeout: Seconds in all, including waits.
+        timeout: Seconds in all, including waits; for so long a host in trouble is waited for.
         wait_initial: Seconds before the second attempt, at most.
         wait_max: Seconds of a single wait, at most, except for ``Retry-After``.
         wait_jitter: Random additional seconds, at most.

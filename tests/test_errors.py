@@ -15,8 +15,10 @@ from arena_async.errors import (
     AuthenticationError,
     ClosedError,
     ConfigurationError,
+    ContentError,
     DecodeError,
     DiskFullError,
+    HostPausedError,
     IntegrityError,
     LinkExpiredError,
     ListingError,
@@ -48,6 +50,8 @@ WITH_FIELDS: list[tuple[ArenaAsyncError, dict[str, object]]] = [
         {"resets_at": NOON, "remaining": 3, "reserve": 5, "status": 429, "code": 4084},
     ),
     (ThrottledError("slow down", status=429, retry_after=17.0), {"retry_after": 17.0, "status": 429}),
+    (HostPausedError("later", retry_after=17.0, lasting=True), {"retry_after": 17.0, "lasting": True, "status": None}),
+    (ContentError("a page", page=True, file="k"), {"page": True, "file": "k", "attempts": 0}),
     (DecodeError("odd", problems=["a @ $.b"], request="GET /a"), {"problems": ("a @ $.b",), "request": "GET /a"}),
     (ListingError("shrank", cursor=400, request="GET /a"), {"cursor": 400, "request": "GET /a"}),
     (RunFailedError("failed", run={"status": "FAILED"}), {"run": {"status": "FAILED"}}),
@@ -90,7 +94,7 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
 def test_everything_public_here_is_an_error_of_ours() -> None:
     """One ``except ArenaAsyncError`` catches them all."""
     assert all(issubclass(getattr(errors, name), ArenaAsyncError) for name in errors.__all__)
-    assert len(errors.__all__) == 32
+    assert len(errors.__all__) == 33
 
 
 @pytest.mark.parametrize("name", errors.__all__)

@@ -23,7 +23,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
 from yarl import URL
 
-from arena_async.errors import UnsafeUrlError
+from arena_async.errors import AuthenticationError, UnsafeUrlError
 from arena_async.http.errors import WIRE_ERRORS, WireFailureError, explain
 from arena_async.http.framing import MAX_ROUND_TRIP, ConnectionOrder, OneResponse, new_inflater
 from arena_async.http.upload import Form
@@ -135,6 +135,10 @@ class SentRequest(Waiting):
         final: Whether a failure is not retried.
         may_log_in: Whether a newer credential may help.
         held_back: Seconds that it waited for the quota.
+        origin: Where it goes.
+        placed: Whether it has a place among the few requests that a host in trouble may get.
+        patience: Seconds that it may wait for a host in trouble.
+        expired: Whether its time had run out before it was sent.
         waiting: Whether it waited for the next quota window.
         form: The form that is sent with it.
         waits_on: The connection or the response body that a passed deadline ends.
@@ -155,6 +159,10 @@ class SentRequest(Waiting):
     final: bool = False
     may_log_in: bool = False
     held_back: float = 0.0
+    origin: str = ""
+    placed: bool = False
+    patience: float = 0.0
+    expired: bool = False
     waiting: bool = False
     form: Form | None = None
     waits_on: ResponseHandler | aiohttp.StreamReader | None = None
@@ -236,6 +244,7 @@ class Connections:
         options = dict(self._options)
         if seconds is not None:
             if seconds <= 0:
+                sent.expired = True
                 raise explain(TimeoutError(), request=sent.request.line)
             sent.end = asyncio.get_running_loop().time() + seconds
             if seconds < self.timeouts.pool + self.timeouts.connect:
@@ -250,8 +259,7 @@ class Connections:
             while True:
                 # Each connection of the pool that must not be used is closed, so that this ends.
                 with contextlib.suppress(_NotInStepError):
-                    method = sent.request.method
-                    response = await client.request(method, address, data=body, headers=headers, **options)
+                    response = await client.request(sent.request.method, address, data=body, headers=headers, **options)
                     if (order := sent.order) is not None:
                         taken = self.clock.monotonic() - order.sent_at
                         order.round_trip = min(max(order.round_trip, taken), MAX_ROUND_TRIP)
@@ -427,6 +435,7 @@ class _CountedRequest(aiohttp.ClientRequest):
 
         Raises:
             _NotInStepError: Something is, or the connection has ended; nothing was sent.
+            WireFailureError: The credential was rejected while it waited for a connection; nothing was sent.
         """
         sending, protocol = _SENDING.get(), conn.protocol
         if sending is None or protocol is None:
@@ -448,6 +457,8 @@ class _CountedRequest(aiohttp.ClientRequest):
             order.idle_since = 0.0  # The pool has only connections without an open request.
             order.check()
             raise _NotInStepError
+        if sent.held is not None and sent.held.refused:
+            raise _old_login(sent)
         if order.idle_since + order.round_trip <= clock.monotonic():
             order.known = True
             order = orders[protocol] = ConnectionOrder(protocol, clock, round_trip=order.round_trip, fresh=False)
@@ -461,6 +472,13 @@ class _CountedRequest(aiohttp.ClientRequest):
 
 class _NotInStepError(Exception):
     """A connection of the pool must not be used; nothing was sent over it."""
+
+
+def _old_login(sent: SentRequest) -> WireFailureError:
+    """Return the error of a request whose credential was rejected while it waited for a connection."""
+    sent.may_log_in, line = True, sent.request.line
+    message = f"{line}: nothing was sent, since the session was rejected meanwhile."
+    return WireFailureError(AuthenticationError(message, request=line, transient=True, stale_login=True))
 
 
 async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

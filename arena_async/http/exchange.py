@@ -23,6 +23,9 @@ from arena_async.errors import (
     ConfigurationError,
     DeadlineError,
     DecodeError,
+    HostPausedError,
+    QuotaExhaustedError,
+    ServerError,
     TlsError,
     TransportError,
     UnsafeUrlError,
@@ -109,7 +112,7 @@ class Exchange:
         self.clock = options.clock
         #: How far the clock of the service is ahead.
         self.skew = timedelta()
-        self.admission = Admission(limiter, adapter, options.clock, options.retry.timeout)
+        self.admission = Admission(limiter, adapter, options.clock, options.retry)
         self._origin = origin(base_url)
         agent = f"{options.user_agent} arena-async/{VERSION}" if options.user_agent else f"arena-async/{VERSION}"
         self._user_agent = checked_headers({"User-Agent": agent})
@@ -199,32 +202,45 @@ class Exchange:
         """
         if sent.metered and not sent.urgent:
             await self.admission.reserve(sent)
+        sent.origin = target.origin
         try:
             if login is not None:
                 # A failed login had its own retries and is not repeated for this request.
                 sent.final = True
                 sent.held = await login.held()
                 sent.final = False
+            waited = await self._wait_for_host(sent, login) if self.admission.troubled else 0.0
             request, body = sent.request, None
             # Those of the API are sent only to the API, those of the request only to its first origin.
             headers = SentHeaders(self._api_headers if target.ours else self._user_agent)
             if request.headers and not target.away:
                 headers.update(checked_headers(dict(request.headers)))
-            headers.update(extra)
-            if sent.held is not None:
-                headers.update(sent.held.headers)
+            headers |= extra if sent.held is None else {**extra, **sent.held.headers}
             if request.json is not None or request.form or request.upload is not None:
                 body = _body(sent, headers)
-            response = await self.connections.open(sent, target.url, headers, body, seconds)
-        except BaseException:
+            response = await self.connections.open(sent, target.url, headers, body, seconds and seconds - waited)
+        except BaseException as error:
+            self.admission.note_broken(sent, error)
             self.admission.settle(sent)
             raise
+        if response.status >= 400 or self.admission.troubled:
+            self.admission.note_answer(sent, response.status, Headers(response.headers.items()))
         if sent.reservation is not None and response.status != 429:
             # A 429 stays reserved until its body is read: no other request may be sent before.
             self.admission.settle(sent, Headers(response.headers.items()))
         if target.ours and (date := read_http_date(response.headers.get("Date"))) is not None:
             self.skew = date - self.clock.now()
         return response
+
+    async def _wait_for_host(self, sent: SentRequest, login: SharedLogin | None) -> float:
+        """Wait until a request may be sent to its host, maybe with a newer credential, and return the seconds."""
+        patience = sent.patience
+        # In this order: who has a place has to be sent at once, and a login may need one of its own.
+        while (refusal := self.admission.enter(sent)) is not None:
+            await self.admission.sit_out(refusal, sent)
+            if login is not None:
+                sent.held = await login.held()
+        return patience - sent.patience
 
     async def finish(
         self, response: aiohttp.ClientResponse, sent: SentRequest, *, max_size: int | None = None
@@ -237,6 +253,7 @@ class Exchange:
         try:
             body, complete = await self.connections.read(response, sent, max_size=max_size)
         finally:
+            self.admission.leave(sent)
             self.admission.settle(sent, headers)
         if not complete and max_size > MAX_ERROR_BYTES:
             raise DecodeError(
@@ -257,6 +274,10 @@ class Exchange:
                 f"{line}: the response is a redirect to {show_url(response.headers.get('Location') or 'nowhere')}, and"
                 " is not followed with credentials. Check the base URL."
             )
+        if response.status == 202:
+            wait = read_retry_after(response.headers.get_all("Retry-After"), self.clock.now())
+            problem = "status 202. The content is not ready yet, and is asked for again"
+            return ServerError(f"{line}: {problem}.", status=202, request=line, transient=True, retry_after=wait)
         if response.status < 400:
             return ApiError(
                 f"{line}: unexpected status {response.status}.",
@@ -266,7 +287,7 @@ class Exchange:
         error = read_error(sent.request, response)
         if not isinstance(error, ApiError):
             return error
-        self.note_retry_after(error, response)
+        self.note_error(error, response, sent)
         if sent.metered:
             self.admission.close_after(error)
         if sent.held is None:
@@ -279,10 +300,12 @@ class Exchange:
             return final or error
         return error
 
-    def note_retry_after(self, error: ApiError, response: Response) -> None:
-        """Set ``retry_after`` of an error by the headers of its response, unless it is set."""
+    def note_error(self, error: ApiError, response: Response, sent: SentRequest) -> None:
+        """Set ``retry_after`` of an error by the headers of its response, unless it is set; a 429 pauses the host."""
         if error.retry_after is None:
             error.retry_after = read_retry_after(response.headers.get_all("Retry-After"), self.clock.now())
+        if response.status == 429 and not isinstance(error, QuotaExhaustedError):
+            self.admission.note_failure(sent, "status 429", wait=error.retry_after, at_once=True)
 
     def _check_origin(self, url: str) -> str:
         """Return the origin of a URL that is not cached, or raise if it must not be contacted."""
@@ -306,7 +329,7 @@ async def send_with_retries(
     """
     Send a request, again where :func:`~arena_async.protocol.retry.retry_delay` says so.
 
-    Time spent waiting for the quota does not count against the timeout.
+    Time spent waiting for the quota does not count against the timeout; time spent waiting for a host in trouble does.
 
     Args:
         exchange: Sends it.
@@ -317,13 +340,16 @@ async def send_with_retries(
     """
     clock = exchange.clock
     began, number, replays, held_back, exhausted = clock.monotonic(), 1, 0, 0.0, False
+    last: ArenaAsyncError | None = None
     while True:
-        sent = SentRequest(request, metered=request.metered)
+        left = policy.timeout - (clock.monotonic() - began - held_back)
+        sent = SentRequest(request, metered=request.metered, patience=left)
         try:
-            return await once(sent, policy.timeout - (clock.monotonic() - began - held_back))
+            return await once(sent, left)
         except ArenaAsyncError as caught:
             error = caught
-        held_back += sent.held_back
+        paused, held_back = isinstance(error, HostPausedError), held_back + sent.held_back
+        error = last or error if paused else error
         if exchange.admission.waits_after(error, sent, before=exhausted):
             exhausted = True
             continue
@@ -334,19 +360,24 @@ async def send_with_retries(
             sent=sent.sent or sent.final,
             may_log_in=sent.may_log_in and replays < _MAX_REPLAYS,
         )
-        seconds = retry_delay(error, attempt, policy, random=clock.random)
+        seconds = None if paused else retry_delay(error, attempt, policy, random=clock.random)
         if seconds is None:
-            if isinstance(error, TransportError | TlsError | DeadlineError):
-                error.attempts, error.sent = number, sent.sent
-            # The frames in which it was raised hold complete URLs and credentials.
-            raise error.with_traceback(None)
+            raise _final(error, number, sent)
         if isinstance(error, ApiError) and error.stale_login:
             replays += 1
         else:
-            number += 1
+            number, last = number + 1, error
             _LOG.info("%s Again in %.1f s, attempt %d of %d.", error, seconds, number, policy.attempts)
             await clock.sleep(seconds)
         exchange.admission.check_open(request)
+
+
+def _final(error: ArenaAsyncError, number: int, sent: SentRequest) -> ArenaAsyncError:
+    """Return the error of a request that is not sent again, with what is known about its attempts."""
+    if isinstance(error, TransportError | TlsError | DeadlineError):
+        error.attempts, error.sent = number, sent.sent
+    # The frames in which it was raised hold complete URLs and credentials.
+    return error.with_traceback(None)
 
 
 def _body(sent: SentRequest, headers: SentHeaders) -> bytes | Form | None:

@@ -83,6 +83,7 @@ class CachedSession:
         ours: Whether it came from a login, so that the last one who uses it logs out: a given one stays.
         renewed: Whether it replaced a rejected one.
         accepted: Whether the service accepted it for any request.
+        refused: Whether the service rejected it, so that it is not sent any more.
 
     Attributes:
         headers: The headers that carry it, as they are sent.
@@ -94,6 +95,7 @@ class CachedSession:
     ours: bool = True
     renewed: bool = False
     accepted: bool = False
+    refused: bool = False
     headers: SentHeaders = attrs.field(init=False)
 
     @headers.default
@@ -200,9 +202,12 @@ class SharedLogin:
         """
         if held is not self._current:
             return None
+        self._current, held.refused = None, True
         if held.renewed and not held.accepted and self._clock() - held.since < _GRACE_SECONDS:
+            # Nor is it sent for those that wait meanwhile.
+            self._refusal = (error, held.since + _GRACE_SECONDS)
+            self._rejection, self._given_up = error, held.credential
             return error
-        self._current = None
         if held.credential is self._given and not self._renewable:
             final = AuthenticationError(
                 f"{error.request or self._line}: the given session is not accepted (any more), and there are no"
@@ -423,7 +428,7 @@ async def _log_in(exchange: Exchange, auth: Auth, scope: str, retry: RetryPolicy
         try:
             credential = auth.read_login(response)
         except ApiError as error:
-            exchange.note_retry_after(error, response)
+            exchange.note_error(error, response, sent)
             raise
         if credential.request_limit is not None:
             exchange.admission.limiter.observe(Quota(limit=credential.request_limit), exchange.admission.timestamp())

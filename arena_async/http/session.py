@@ -20,9 +20,10 @@ import os
 import warnings
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
-from arena_async.errors import ArenaAsyncError, ClosedError
+from arena_async.errors import ArenaAsyncError, AuthenticationError, ClosedError
 from arena_async.http.body import read_head
 from arena_async.http.connections import MAX_ERROR_BYTES, SentRequest
 from arena_async.http.exchange import REDIRECTS, Exchange, ReadError, send_with_retries
@@ -187,6 +188,8 @@ class Session:
                 return await self._open_body(sent, extra, read_error or self.adapter.read_error)
             except ArenaAsyncError as error:
                 failure = error
+            if isinstance(failure, AuthenticationError) and sent.may_log_in and not sent.sent:
+                continue  # Its credential became old while it waited for a connection.
             if not self._exchange.admission.waits_after(failure, sent, before=exhausted):
                 # The frames in which it was raised hold complete URLs and credentials.
                 raise failure.with_traceback(None)
@@ -282,8 +285,12 @@ class Session:
             if response.status in _CONTENT:
                 if sent.held is not None:
                     sent.held.accepted = True
-                stream = open_body(response, request, exchange.connections, sent.order)
-                return OpenedFile(head=read_head(response), stream=stream, order=None if sent.proved else sent.order)
+                return OpenedFile(
+                    head=read_head(response),
+                    stream=open_body(response, request, exchange.connections, sent.order),
+                    order=None if sent.proved else sent.order,
+                    judge=partial(exchange.admission.judge, target.origin),
+                )
             finished = await exchange.finish(response, sent, max_size=MAX_ERROR_BYTES)
             if finished.status not in REDIRECTS:
                 raise exchange.error_for(sent, finished, read_error, login)

@@ -7,7 +7,7 @@ A provider consists of an ``Auth``, an ``Adapter`` and :class:`FileSet` classes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -137,11 +137,13 @@ class OpenedFile:
         head: The headers of the response.
         stream: Its body.
         order: Shows later whether it was the response to this request; None where that is known.
+        judge: Takes whether the body was content, or a page in its place, which counts against the host; or None.
     """
 
     head: BodyHead
     stream: ByteStream
     order: ResponseOrder | None = None
+    judge: Callable[[bool], None] | None = attrs.field(default=None, eq=False, repr=False)
 
     async def __aenter__(self) -> Self:
         return self
@@ -173,7 +175,8 @@ class RemoteFile:
         fields: The identifying fields by name, for layout templates.
         skip: Why the service has no content for it, or None.
         link: The signed URL, if the content has one. Never shown, never stored, lost in a pickle.
-        host: The host of the content, if that differs between files: files of one host share a retry budget.
+        host: The host of the content, if that differs between files: those of one host wait together when it is in
+            trouble.
         as_named: Whether ``parts`` and the name are chosen by users and differ in more than case, so that they are kept
             wherever that is safe.
         uploaded: Whether it is kept as people uploaded it: then its length proves it, and what it is inside is theirs.

@@ -66,12 +66,10 @@ class Hold:
 
     Args:
         seconds: Try again after so many seconds, or None: after another request was settled.
-        by_service: Whether the service requested this wait; otherwise it is our own limit.
         waiting: Whether the quota is used up and the caller chose to wait for the reset, which may take hours.
     """
 
     seconds: float | None = None
-    by_service: bool = attrs.field(default=False, kw_only=True)
     waiting: bool = attrs.field(default=False, kw_only=True)
 
 
@@ -82,9 +80,11 @@ class Reservation:
 
     Args:
         sent: Whether its headers were written.
+        sent_at: When, in monotonic seconds.
     """
 
     sent: bool = False
+    sent_at: float = math.inf
 
 
 class RateLimiter(ABC):
@@ -96,7 +96,6 @@ class RateLimiter(ABC):
     """
 
     waits = False
-    _closed_until = -math.inf
 
     @property
     def quota(self) -> Quota | None:
@@ -112,20 +111,16 @@ class RateLimiter(ABC):
             QuotaExhaustedError: It must not be sent at all.
         """
 
-    def sent(self, reservation: Reservation, now: ClockReading) -> None:  # noqa: ARG002
+    def sent(self, reservation: Reservation, now: ClockReading) -> None:
         """Note that the headers of the request were written: from here on it counts."""
-        reservation.sent = True
+        reservation.sent, reservation.sent_at = True, now.monotonic
 
     @abstractmethod
     def settle(self, reservation: Reservation, quota: Quota | None, now: ClockReading) -> None:
-        """Note that the request ended, and what its response states, if there was one; it counts only if sent."""
+        """Note that the request ended, and what its response states, None if there was none; it counts only if sent."""
 
     def observe(self, quota: Quota, now: ClockReading) -> None:  # noqa: B027  # There may be nothing to note.
         """Note what a response without a reservation states: a login, or an error that concerns all requests."""
-
-    def close_until(self, monotonic: float) -> None:
-        """Let all requests wait until then; an earlier time than the current one changes nothing."""
-        self._closed_until = max(self._closed_until, monotonic)
 
 
 class DailyQuota(RateLimiter):
@@ -133,8 +128,11 @@ class DailyQuota(RateLimiter):
     A daily quota that is counted by the service and shared by all clients of one company.
 
     Until the quota is known, only one request is sent at a time. After that, ``remaining - reserve - in flight``
-    requests may be sent. Within one window the number from the service can only lower ours; a later reset time opens
-    a new window. After the reset the number is unknown again.
+    requests may be sent. Within one window the number from the service can only lower ours, unless its request was the
+    only one in flight; a later reset time opens a new window. After the reset the number is unknown again.
+
+    A request that was sent and not answered may be counted by the service at any time. It stays subtracted until the
+    response to one that was sent a minute later: the number in that has it.
 
     Args:
         reserve: Requests to leave for other clients.
@@ -152,6 +150,8 @@ class DailyQuota(RateLimiter):
     MAX_RESET_DELAY = timedelta(hours=48)
     #: A reset that has just passed may still lie ahead if the clock of the service is late: try again soon.
     CLOCKS_DIFFER, SOON = timedelta(minutes=5), timedelta(seconds=60)
+    #: Seconds after which the service has counted a request, answered or not.
+    COUNTED_AFTER = 60.0
 
     def __init__(self, *, reserve: int = 0, on_exhausted: OnExhausted = "stop") -> None:
         _check_integer("quota_reserve", reserve, minimum=0)
@@ -164,48 +164,65 @@ class DailyQuota(RateLimiter):
         self._forget_at: datetime | None = None
         self._limit: int | None = None
         self._in_flight = 0
+        #: The request that has been the only one in flight so far.
+        self._alone: Reservation | None = None
+        self._may_rise = False
+        #: For each request that no number is known to have: when one has to be sent so that its number has it.
+        self._uncounted: list[float] = []
 
     @property
     def quota(self) -> Quota | None:
         """What the service stated last, less the requests since then; None before the first response."""
         if self._remaining is None and self._limit is None and self._resets_at is None:
             return None
-        return Quota(remaining=self._remaining, resets_at=self._resets_at, limit=self._limit)
+        return Quota(remaining=self._left, resets_at=self._resets_at, limit=self._limit)
+
+    @property
+    def _left(self) -> int | None:
+        """What is left if the service has counted everything that was sent, but for what is in flight."""
+        return None if self._remaining is None else max(self._remaining - len(self._uncounted), 0)
 
     def reserve(self, now: ClockReading) -> Reservation | Hold:
         """Reserve one request; see :meth:`RateLimiter.reserve`."""
         if self._forget_at is not None and now.utc >= self._forget_at:
             self._remaining = self._forget_at = self._resets_at = None
-        if now.monotonic < self._closed_until:
-            return Hold(self._closed_until - now.monotonic, by_service=True)
-        if self._remaining is None:
+        left = self._left
+        if left is None:
             if self._in_flight:
                 return Hold()
-        elif self._remaining - self._reserve <= 0:
+            # The next number has these.
+            self._uncounted = [time for time in self._uncounted if time > now.monotonic]
+        elif left - self._reserve - self._in_flight <= 0:
+            if self._in_flight and (self._remaining or 0) > self._reserve:
+                return Hold()
             if self.waits and self._forget_at is not None:
                 return Hold((self._forget_at - now.utc).total_seconds(), waiting=True)
             raise self._exhausted()
-        elif self._remaining - self._reserve - self._in_flight <= 0:
-            return Hold()
         self._in_flight += 1
-        return Reservation()
+        reservation = Reservation()
+        self._alone = reservation if self._in_flight == 1 else None
+        return reservation
 
     def settle(self, reservation: Reservation, quota: Quota | None, now: ClockReading) -> None:
-        """Note the end of a request; if its response has no number, the known one is lowered by one."""
+        """Note the end of a request; if there is no number for it, it stays subtracted until a later one has it."""
         self._in_flight -= 1
-        has_count = quota is not None and quota.remaining is not None
-        if not has_count and reservation.sent and self._remaining is not None:
-            self._remaining = max(self._remaining - 1, 0)
+        if quota is not None and quota.remaining is not None:
+            if self._uncounted:
+                self._uncounted = [time for time in self._uncounted if time > reservation.sent_at]
+            self._may_rise = self._alone is reservation and not self._uncounted
+        elif reservation.sent:
+            self._uncounted.append(reservation.sent_at + self.COUNTED_AFTER if quota is None else now.monotonic)
         if quota is not None:
             self.observe(quota, now)
+        self._may_rise = False
 
     def observe(self, quota: Quota, now: ClockReading) -> None:
-        """Take over what the service states; within one window the number only falls."""
+        """Take over what the service states; within one window the number only falls while others are in flight."""
         if quota.limit is not None:
             self._limit = quota.limit
-        stated, known = quota.resets_at, self._resets_at
+        stated, before = quota.resets_at, self._resets_at
         if stated is not None:
-            later = None if known is None else stated - known
+            later = None if before is None else stated - before
             if later is not None and later < -self.SAME_WINDOW and stated <= now.utc:
                 # The response was overtaken by the end of its window.
                 return
@@ -216,7 +233,8 @@ class DailyQuota(RateLimiter):
         if quota.remaining is None:
             return
         remaining = max(quota.remaining, 0)
-        self._remaining = remaining if self._remaining is None else min(self._remaining, remaining)
+        known = None if self._may_rise else self._remaining
+        self._remaining = remaining if known is None else min(known, remaining)
         # A reset time in the past (another clock, or nonsense) must not open the quota at once. One that has just
         # passed is checked again soon; otherwise the same time of the next day is used.
         resets_at = self._resets_at
@@ -233,10 +251,10 @@ class DailyQuota(RateLimiter):
         kept = f", {self._reserve} of them in reserve" if self._reserve else ""
         when = f"until {self._resets_at.isoformat()}" if self._resets_at else "for now; when it resets is not known"
         return QuotaExhaustedError(
-            f"The daily quota has {self._remaining} requests left{kept}. No further request is sent {when}. Continue"
+            f"The daily quota has {self._left} requests left{kept}. No further request is sent {when}. Continue"
             " after the reset, or request a larger quota.",
             resets_at=self._resets_at,
-            remaining=self._remaining,
+            remaining=self._left,
             reserve=self._reserve,
         )
 
@@ -264,8 +282,6 @@ class SlidingWindow(RateLimiter):
 
     def reserve(self, now: ClockReading) -> Reservation | Hold:
         """Reserve one request; see :meth:`RateLimiter.reserve`. It never raises."""
-        if now.monotonic < self._closed_until:
-            return Hold(self._closed_until - now.monotonic, by_service=True)
         # The same sum as in the Hold below: after a wait of just that long it must succeed, however sums are rounded.
         while self._sent and self._sent[0] + self._seconds <= now.monotonic:
             self._sent.popleft()

@@ -10,8 +10,7 @@ A directory that is open for work, with everything its runs share.
     ├── permits                how many bodies are open at a time, adaptive on request
     ├── threads, writers       where blocking calls run
     ├── emitter                calls the observer
-    ├── rate                   the bytes a second of all bodies together
-    └── budget                 retries that all files of one service share
+    └── rate                   the bytes a second of all bodies together
 """
 
 from __future__ import annotations
@@ -32,10 +31,18 @@ from arena_async.protocol.messages import printable
 from arena_async.transfer.commit import Committer, recover
 from arena_async.transfer.directory import STATE_DIRECTORY, Directory
 from arena_async.transfer.events import EventEmitter, Observer
-from arena_async.transfer.filesystem import Handle, again, explaining, read_small
+from arena_async.transfer.filesystem import (
+    MAX_WAITS,
+    WAIT_SECONDS,
+    Handle,
+    again,
+    explaining,
+    is_out_of_files,
+    read_small,
+)
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.partial_files import PartialFiles
-from arena_async.transfer.planner import RetryBudget, is_overload
+from arena_async.transfer.planner import is_overload
 from arena_async.transfer.processes import max_open_files
 from arena_async.transfer.rate import INTERVAL, Interval, RateLimit, Splitting, Width
 from arena_async.transfer.workers import Permits, Threads, Writer, wait_to_end
@@ -116,7 +123,6 @@ class Context:
         self.widest = min(options.widest, max(1, (max_open_files() - _OTHER_FILES) // _FILES_OF_A_BODY))
         self.clock = clock
         self.emitter = EventEmitter(observer, clock=clock.monotonic)
-        self.budget = RetryBudget(first=float(options.attempts * options.workers))
         self.rate = None if options.max_rate is None else RateLimit(options.max_rate, readers=self.widest)
         self.permits = Permits(min(options.workers, self.widest))
         self.splitting = Splitting()
@@ -254,6 +260,18 @@ class Context:
     ) -> T:
         """Run a blocking call that reads much, as :meth:`Threads.run_until_cancelled`."""
         return await self._threads.run_until_cancelled(call, *args, **kwargs)
+
+    async def run_when_files_close(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Do the same; where too many files are open, wait for some to be closed: what is received is kept."""
+        for left in reversed(range(MAX_WAITS)):
+            try:
+                await self._threads.run(call, *args, **kwargs)
+            except StorageError as error:
+                if not left or not is_out_of_files(error):
+                    raise
+            else:
+                return
+            await self.clock.sleep(WAIT_SECONDS)
 
     def take_writer(self) -> Writer:
         """Return a writer that no download uses."""

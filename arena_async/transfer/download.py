@@ -21,10 +21,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
 from functools import partial
 
-from arena_async.errors import ArenaAsyncError, ContentError, IntegrityError, SourceChangedError, StorageError
+from arena_async.errors import (
+    ArenaAsyncError,
+    ContentError,
+    HostPausedError,
+    IntegrityError,
+    SourceChangedError,
+)
 from arena_async.protocol.files import OpenedFile
 from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep, judge_head, validator_of
 from arena_async.protocol.text_content import document_in, is_document_type, may_be_document
@@ -32,7 +37,6 @@ from arena_async.transfer import download_steps as steps
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Progress, Started
-from arena_async.transfer.filesystem import MAX_WAITS, WAIT_SECONDS, is_out_of_files
 from arena_async.transfer.jobs import DownloadAttempt, Job, Source
 from arena_async.transfer.multipart import Multipart, split
 from arena_async.transfer.verify import VerificationResult, may_be_packed
@@ -65,9 +69,7 @@ async def attempt(job: Job, source: Source) -> Pending:
     if first:
         job.action, job.looked = job.planned, job.clear
     if not first or not job.clear:
-        await _when_files_close(steps.pick_up, job, context)
-    if first:
-        context.budget.add(job.budget)
+        await context.run_when_files_close(steps.pick_up, job, context)
     content: bytes | None = None
     more = True
     while more:
@@ -96,6 +98,7 @@ async def attempt(job: Job, source: Source) -> Pending:
         partial=staged,
         result=result,
         order=job.order,
+        several=job.several,
     )
 
 
@@ -108,15 +111,21 @@ async def _request(job: Job, state: DownloadAttempt, source: Source) -> tuple[by
         was downloaded already, and more is missing.
     """
     context, held = source.context, _NOTHING
-    if job.partial is not None and job.budget not in context.no_ranges:
+    if job.partial is not None and job.host not in context.no_ranges:
         kept = PartialContent(offset=job.partial.end, validator=job.validator, total=job.total)
         held = kept if kept.resumable else _NOTHING
-    if not job.tries.sent and context.emitter.active:
+    if not job.begun and context.emitter.active:
+        job.begun = True
         total = held.total if held.total is not None else job.file.size
         context.emitter.emit(Started(file=job.without_url(), action=job.action, bytes_done=held.offset, total=total))
-    state.sent, state.whole = True, held.offset == 0
-    job.tries = job.tries.sending()
-    opened = await source.files.open(job.file, offset=held.offset, validator=held.validator)
+    before, state.sent, state.whole = job.tries, True, held.offset == 0
+    job.tries = before.sending()
+    try:
+        opened = await source.files.open(job.file, offset=held.offset, validator=held.validator)
+    except HostPausedError:
+        job.tries, state.sent = before, False  # Nothing was requested.
+        raise
+    state.judge = opened.judge
     try:
         step = await _handle_headers(job, state, opened, held, context)
         if step.step is ResumeStep.RESTART_HERE or not held.offset:
@@ -152,7 +161,7 @@ async def _handle_headers(
     head = opened.head
     step = judge_head(head, held, expected=job.file.size, gzipped=may_be_packed(job.file))
     if step.ranges_ignored:
-        context.no_ranges.add(job.budget)
+        context.no_ranges.add(job.host)
     if step.step is ResumeStep.REFUSE:
         raise ContentError(f"{job.path}: the response is not the content: {step.reason}. Nothing was kept.")
     if head.status == 200 and (
@@ -173,23 +182,10 @@ async def _handle_headers(
         job.verifier = steps.new_verifier(job, head, total, context)
         job.validator = validator_of(head)
         if not small:
-            await _when_files_close(steps.begin, job, context)
+            await context.run_when_files_close(steps.begin, job, context)
     else:
         await context.run(steps.go_on, job, head, total, held.offset, context)
     return step
-
-
-async def _when_files_close(step: Callable[[Job, Context], None], job: Job, context: Context) -> None:
-    """Do a step on a thread; where too many files are open, wait for some to be closed: what is received is kept."""
-    for left in reversed(range(MAX_WAITS)):
-        try:
-            await context.run(step, job, context)
-        except StorageError as error:
-            if not left or not is_out_of_files(error):
-                raise
-        else:
-            return
-        await context.clock.sleep(WAIT_SECONDS)
 
 
 async def _check_document(job: Job, opened: OpenedFile) -> None:
@@ -251,7 +247,7 @@ async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, c
     elif failure is None and ended:
         return content
     elif content or failure is None:
-        await _when_files_close(steps.begin, job, context)
+        await context.run_when_files_close(steps.begin, job, context)
         await context.run(steps.take, job, content)
         job.bytes_written += len(content)
     if failure is not None:

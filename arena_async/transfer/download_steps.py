@@ -82,6 +82,7 @@ def verify(job: Job, context: Context) -> VerificationResult:
     result = verifier.finish(staged.read)
     if isinstance(result.problem, ContentError):
         staged.drop()  # A page in the place of a range leaves what was received before; here the page is in it.
+        job.partial = job.verifier = None
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
+from collections.abc import Callable
 
 import attrs
 
@@ -19,7 +20,7 @@ from arena_async.transfer.models import (
     account_of,
 )
 from arena_async.transfer.partial_file import PartialFile
-from arena_async.transfer.planner import Tries
+from arena_async.transfer.planner import Tries, host_of
 from arena_async.transfer.verify import ContentVerifier
 from arena_async.transfer.workers import is_stray
 
@@ -62,6 +63,7 @@ class DownloadAttempt:
         buffered: Bytes of them that are in memory only.
         missing: Whether the body ended early: what was received is right, but incomplete.
         sent: Whether a request was sent.
+        judge: Takes whether the response was content, or a page in its place; or None.
     """
 
     sent: bool = False
@@ -69,6 +71,7 @@ class DownloadAttempt:
     received: int = 0
     buffered: int = 0
     missing: bool = False
+    judge: Callable[[bool], None] | None = None
 
 
 @attrs.define(eq=False)
@@ -95,6 +98,7 @@ class Job:
     several: bool = False
     action: Action = attrs.field(init=False, default=Action.FETCH)
     tries: Tries = attrs.field(init=False, default=_NO_TRIES)
+    begun: bool = attrs.field(init=False, default=False)
     last: DownloadAttempt | None = attrs.field(init=False, default=None)
     failure: Exception | None = attrs.field(init=False, default=None)
     bytes_written: int = attrs.field(init=False, default=0)
@@ -111,9 +115,9 @@ class Job:
     event_at: float = attrs.field(init=False, default=0.0)
 
     @property
-    def budget(self) -> str:
-        """What the retries of this file are counted under."""
-        return f"{self.file.service} {self.file.host or self.file.tenant}"
+    def host(self) -> str:
+        """The host that serves its content, as far as the listing tells."""
+        return host_of(self.file)
 
     @property
     def end(self) -> int:
@@ -204,10 +208,13 @@ class JobQueue:
     Attributes:
         jobs: All of them, wherever they are.
         ready: Those that wait for a worker.
+        paused: Those that wait for a host in trouble, by host.
     """
 
     jobs: set[Job] = attrs.field(factory=set)
     ready: deque[Job] = attrs.field(factory=deque)
+    paused: dict[str, deque[Job]] = attrs.field(factory=dict)
+    _trying: set[Job] = attrs.field(factory=set)
     _paths: set[str] = attrs.field(factory=set)
     _behind: list[Job] = attrs.field(factory=list)
 
@@ -219,6 +226,29 @@ class JobQueue:
             return False
         self._paths.add(job.path)
         return True
+
+    def pause(self, job: Job) -> None:
+        """Let a job wait for its host, and with it all others of that host that are about to begin."""
+        self.paused.setdefault(job.host, deque()).append(job)
+
+    def has_to_wait(self, job: Job) -> bool:
+        """Return whether others wait for the host of a job, and let it wait behind them, unless it is its turn."""
+        if job in self._trying:
+            self._trying.discard(job)
+            return False
+        waiting = self.paused.get(job.host)
+        if waiting is not None:
+            waiting.append(job)
+        return waiting is not None
+
+    def resume(self, host: str, count: int) -> list[Job]:
+        """Return the next jobs that may try a host; without any, all of its jobs may begin again."""
+        waiting = self.paused.get(host, ())
+        jobs = [waiting.popleft() for _ in range(min(count, len(waiting)))] if waiting else []
+        if not jobs:
+            self.paused.pop(host, None)
+        self._trying.update(jobs)
+        return jobs
 
     def end(self, job: Job) -> Job | None:
         """Remove a job that ended, and return the next one of its path."""

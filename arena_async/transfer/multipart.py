@@ -73,6 +73,8 @@ class Multipart:
         self._how = source.context.splitting
         self._spread = Spread(fast=self._how.fast)
         self._over = False
+        #: Parts that may be requested once more.
+        self._retries = source.context.options.attempts * source.context.options.workers
         self._parts: FileParts | None = None
         ahead = staged.ahead
         if ahead:
@@ -224,7 +226,8 @@ class Multipart:
         if taken is None:
             return None
         part, again = taken
-        if again and not self._context.budget.spend(self._job.budget):
+        self._retries -= again
+        if self._retries < 0:
             self._parts.return_part(part)
             self._over = True
             return None
@@ -276,7 +279,7 @@ class Multipart:
         ) as opened:
             if not is_piece(opened.head, held, until=part.until):
                 if judge_head(opened.head, held, expected=self._total).ranges_ignored:
-                    self._context.no_parts.add(self._job.budget)
+                    self._context.no_parts.add(self._job.host)
                 raise IntegrityError(f"{self._job.file.key}: the response is not the part that was requested.")
             try:
                 while at < part.until:
@@ -375,5 +378,5 @@ def _may_split(job: Job, head: BodyHead, source: Source) -> bool:
         and context.options.max_rate is None
         and context.directory.files.writes_anywhere
         and not job.tries.corrupt
-        and job.budget not in context.no_ranges | context.no_parts
+        and job.host not in context.no_ranges | context.no_parts
     )

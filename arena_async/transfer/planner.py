@@ -5,7 +5,6 @@ Decisions of the transfer layer, as pure functions over plain values.
 
     decide(file, entry, on_disk)      fetch, refresh, keep or skip it
     decide_retry(error, tries)        what follows a failed request: retry, renew the URL, restart, give up
-    RetryBudget                       retries that all files of one service share
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from arena_async.errors import (
     ContentError,
     DeadlineError,
     DestinationBusyError,
+    HostPausedError,
     IntegrityError,
     LinkExpiredError,
     NotFoundError,
@@ -53,10 +53,11 @@ __all__ = [
     "PlannedRow",
     "Rank",
     "Recovery",
-    "RetryBudget",
     "Tries",
     "decide",
     "decide_retry",
+    "host_of",
+    "is_of_host",
     "is_overload",
     "is_same_content",
     "is_too_many_gone",
@@ -65,7 +66,10 @@ __all__ = [
     "service_of",
 ]
 
-#: Seconds of a ``Retry-After`` that is waited for; the file fails when the service states more.
+#: Fresh URLs that are requested in a row without a response that delivers content.
+MAX_RENEWALS = 3
+
+#: Seconds of a ``Retry-After`` that is waited for; the file, or all of its host, are left when the service states more.
 MAX_RETRY_AFTER = 300.0
 
 #: How often a file is restarted because the service has another version now.
@@ -206,6 +210,11 @@ def _url_path(file: RemoteFile) -> str:
     return file.link.reveal().partition("?")[0] if file.link else ""
 
 
+def host_of(file: RemoteFile) -> str:
+    """Return the host that serves the content of a file, as far as the listing tells."""
+    return f"{file.service} {file.host or file.tenant}"
+
+
 def service_of(file: RemoteFile) -> str:
     """Return what an error response about all requests concerns: the tenant of a service."""
     return f"{file.service} {file.tenant}"
@@ -333,13 +342,14 @@ class Recovery:
         move: What to do with this file.
         wait: Seconds to wait before that.
         drop: Whether what came must go when the file has failed; else the next run goes on with it.
-        stop: Whether other files need not be begun: those of the same service, those for the same disk, or None.
+        stop: Whether other files need not be begun: those of the same service, those at the same host, those for the
+            same disk, or None.
     """
 
     move: Move
     wait: float = 0.0
     drop: bool = False
-    stop: Literal["service", "disk"] | None = None
+    stop: Literal["service", "host", "disk"] | None = None
 
 
 def decide_retry(
@@ -371,6 +381,8 @@ def decide_retry(
         return Recovery(move=Move.GIVE_UP, stop="disk" if _is_the_disk(error) else None)
     if isinstance(error, QuotaExhaustedError | ClosedError):
         return Recovery(move=Move.GIVE_UP, stop="service")
+    if isinstance(error, HostPausedError):
+        return _decide_paused(error)
     ended = tries.sent >= _MAX_REQUESTS * attempts
     if isinstance(error, SourceChangedError):
         # A whole answer that contradicts the listing is checked against a fresh listing once: when that says the same,
@@ -381,23 +393,45 @@ def decide_retry(
         again = not ended and tries.corrupt < 1
         return Recovery(move=Move.CORRUPT if again else Move.GIVE_UP, drop=True)
     if isinstance(error, LinkExpiredError) or (linked and isinstance(error, PermissionDeniedError)):
-        again = not ended and tries.renewals < 1
-        return Recovery(move=Move.RENEW if again else Move.GIVE_UP)
+        wait = backoff(BACKOFF, tries.renewals, random) if tries.renewals else 0.0
+        again = not ended and tries.renewals < MAX_RENEWALS
+        return Recovery(move=Move.RENEW, wait=wait) if again else Recovery(move=Move.GIVE_UP)
     if isinstance(error, AuthenticationError):
         again = not ended and error.stale_login and error.transient and tries.logins < 1
         return Recovery(move=Move.AGAIN) if again else Recovery(move=Move.GIVE_UP, stop="service")
+    if isinstance(error, ContentError) and error.page:
+        return _decide_page(tries, again=not ended and tries.without_progress < min(attempts, 2), random=random)
     if isinstance(error, ContentError | NotFoundError):
-        # A page of another server came in the place of the content: what was received before is right.
-        return Recovery(move=Move.GIVE_UP, drop=not getattr(error, "page", False))
+        return Recovery(move=Move.GIVE_UP, drop=True)
     if not missing and not _may_pass(error):
         return Recovery(move=Move.GIVE_UP)
     return _decide_temporary(error, tries, exhausted=ended or tries.without_progress >= attempts, random=random)
 
 
+def _decide_page(tries: Tries, *, again: bool, random: Callable[[], float]) -> Recovery:
+    """
+    Decide about a file in whose place a page of another server came. What was received before that is right.
+
+    Most likely it came for all files, such as that of a sign-in; once more shows whether it is of this one.
+    """
+    if not again:
+        return Recovery(move=Move.GIVE_UP)
+    return Recovery(move=Move.AGAIN, wait=backoff(BACKOFF, tries.without_progress, random))
+
+
+def _decide_paused(error: HostPausedError) -> Recovery:
+    """Decide about a file whose host is left alone: it waits, unless that lasts for too long."""
+    if error.lasting or error.retry_after is None:
+        return Recovery(move=Move.GIVE_UP, stop="host")
+    return Recovery(move=Move.AGAIN, wait=error.retry_after)
+
+
 def _decide_temporary(error: Exception, tries: Tries, *, exhausted: bool, random: Callable[[], float]) -> Recovery:
     """Decide about a failure that may be temporary."""
     requested_wait = error.retry_after if isinstance(error, ApiError) else None
-    if exhausted or (requested_wait is not None and requested_wait > MAX_RETRY_AFTER):
+    if requested_wait is not None and requested_wait > MAX_RETRY_AFTER:
+        return Recovery(move=Move.GIVE_UP, stop="host" if is_of_host(error) else None)
+    if exhausted:
         return Recovery(move=Move.GIVE_UP)
     if isinstance(error, TransportError) and error.unanswered_reuse and tries.lost < 1:
         return Recovery(move=Move.AGAIN)
@@ -412,6 +446,15 @@ def _may_pass(error: Exception) -> bool:
     if isinstance(error, ApiError):
         return error.transient or isinstance(error, ThrottledError)
     return isinstance(error, TransportError | StalledError | DeadlineError)
+
+
+def is_of_host(error: Exception) -> bool:
+    """Return whether a failure concerns all files of a host: it is paused, or no response, 429, 5xx, or a page came."""
+    if isinstance(error, ApiError):
+        return isinstance(error, ThrottledError | HostPausedError) or (error.status or 0) >= 500
+    if isinstance(error, ContentError):
+        return error.page
+    return isinstance(error, TransportError | DeadlineError)
 
 
 def is_overload(error: Exception) -> bool:
@@ -431,36 +474,3 @@ def _is_the_disk(error: StorageError) -> bool:
         return False
     cause = error.__cause__ or error.__context__
     return not (isinstance(cause, OSError) and cause.errno in _OF_ONE_PLACE)
-
-
-#: Retries that each file adds to the budget of its service, and how many that holds at most.
-_RETRIES_A_FILE, _MAX_RETRIES = 0.2, 1000.0
-
-
-class RetryBudget:
-    """
-    A bucket of retries that all files of a service share: one that is down is not requested five times a file.
-
-    Each file that is begun puts a fifth of a retry in, each retry takes one out, and the bucket starts with
-    ``first``: when everything fails, there are at most ``1.2 * files + first`` requests.
-
-    Args:
-        first: Retries at the start, so that a few files have all their attempts.
-    """
-
-    def __init__(self, *, first: float) -> None:
-        self._first = first
-        self._left: dict[str, float] = {}
-
-    def add(self, service: str) -> None:
-        """Count a file that is requested for the first time."""
-        left = self._left.get(service, self._first) + _RETRIES_A_FILE
-        self._left[service] = min(left, max(_MAX_RETRIES, self._first))
-
-    def spend(self, service: str) -> bool:
-        """Take a retry out if there is one."""
-        left = self._left.get(service, self._first)
-        if left < 1:
-            return False
-        self._left[service] = left - 1
-        return True

@@ -14,7 +14,6 @@ import attrs
 
 from arena_async.errors import (
     ApiError,
-    AuthenticationError,
     LinkExpiredError,
     PermissionDeniedError,
     SourceChangedError,
@@ -32,9 +31,15 @@ __all__ = ["decide", "fail", "recover", "stop_after"]
 _log = logging.getLogger("arena_async")
 
 
-async def recover(job: Job, failure: Exception, source: Source) -> Recovery:
+async def recover(job: Job, failure: Exception, source: Source, *, shared: bool = False) -> Recovery:
     """
     Prepare the next attempt after a failed one, and return what was decided.
+
+    Args:
+        job: The file.
+        failure: How its attempt failed.
+        source: Where it comes from.
+        shared: Whether it failed because of its host, for which others wait: that does not count against the file.
 
     Raises:
         Exception: ``failure``, when no further request may help; or what made the preparation fail.
@@ -43,18 +48,16 @@ async def recover(job: Job, failure: Exception, source: Source) -> Recovery:
     if state.sent:
         progress = max(0, job.held - job.max_offset)
         job.max_offset += progress
+        idle = job.tries.without_progress
         job.tries = job.tries.after(received=state.received, progress=progress, total=job.total)
+        if shared:
+            job.tries = attrs.evolve(job.tries, without_progress=min(idle, job.tries.without_progress))
     state.buffered = 0
     recovery = decide(job, failure, context)
     if recovery.move is Move.GIVE_UP:
         raise failure
-    # A request that received something is worth another one, and a new URL or login is requested only once; other
-    # retries are taken from what all files of the service share.
-    mixed_up = job.order is not None and job.order.broken
-    free = mixed_up or recovery.move is Move.RENEW or isinstance(failure, AuthenticationError)
-    job.order = None if mixed_up else job.order
-    if not free and job.tries.without_progress and not context.budget.spend(job.budget):
-        raise failure
+    if job.order is not None and job.order.broken:
+        job.order = None  # What comes next is judged by its own connection.
     await _prepare(job, recovery, failure, source)
     return recovery
 
@@ -74,7 +77,7 @@ def decide(job: Job, failure: Exception, context: Context) -> Recovery:
 
 
 def stop_after(job: Job, failure: Exception, context: Context) -> str | None:
-    """Return ``"service"`` or ``"disk"`` when a failure shows that no other file needs to be begun."""
+    """Return ``"service"``, ``"host"`` or ``"disk"`` when a failure shows that no other file needs to be begun."""
     if isinstance(failure, ApiError | StorageError):
         return decide(job, failure, context).stop
     return None

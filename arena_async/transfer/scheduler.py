@@ -19,21 +19,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from arena_async.errors import ArenaAsyncError, ListingError, QuotaExhaustedError, TransferError
-from arena_async.protocol.files import FileSet, RemoteFile
+from arena_async.protocol.files import FileSet
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying, Stopped
 from arena_async.transfer.jobs import HeldBack, Job, JobQueue, Listing, Numbered, Source
-from arena_async.transfer.models import PAGE, Action, Outcome, as_error
+from arena_async.transfer.models import Action, Outcome, as_error
 from arena_async.transfer.page_planner import PagePlanner
-from arena_async.transfer.planner import Decision, PlannedRow, service_of
+from arena_async.transfer.planner import Decision, PlannedRow
 from arena_async.transfer.recovery import fail, recover, stop_after
-from arena_async.transfer.refusals import group_of
+from arena_async.transfer.waiting import RefusedRuns, Step, WaitingJobs
 from arena_async.transfer.workers import end_tasks, is_stray
 
 __all__ = ["TransferRun"]
@@ -42,58 +42,6 @@ __all__ = ["TransferRun"]
 _WAITING = 64
 #: Once no more may be planned, so many have to be done first: workers find several then, and not one at a time.
 _REFILL = 32
-
-
-Step = tuple[PlannedRow, Decision, bool]
-
-
-class RefusedRuns:
-    """
-    The refused runs of a listing that are due: one file of each is requested, the others wait for its end.
-
-    Args:
-        probes: By run, the file that is requested first; filled as the listing is planned.
-    """
-
-    def __init__(self, probes: dict[str, str]) -> None:
-        self._probes = probes
-        self._delivered: dict[str, bool] = {}
-        self._waiting: dict[str, list[Step]] = {}
-
-    def admit(self, step: Step, *, dry: bool) -> Step | None:
-        """Return what to do with a file: it is requested, or skipped, or None while it waits."""
-        row, decision, _ = step
-        group, waiting = decision.group, self._waiting.get(decision.group, [])
-        if self._delivered.get(group) or self._probes.get(group) == row.key:
-            return step
-        if dry or group in self._delivered or group not in self._probes or len(waiting) >= PAGE:
-            return _skipped(step)
-        self._waiting[group] = [*waiting, step]
-        return None
-
-    def end(self, key: str, *, delivered: bool) -> Iterable[Step]:
-        """Note how a file ended, and return what to do with those that waited for it."""
-        group = group_of(key)
-        if self._probes.get(group) != key:
-            return ()
-        self._delivered[group] = delivered
-        waiting = self._waiting.pop(group, ())
-        return waiting if delivered else map(_skipped, waiting)
-
-    def replace(self, requested: Collection[str]) -> list[Step]:
-        """Return files to request first for the runs whose first file is not listed any more."""
-        first = []
-        for group, (step, *others) in list(self._waiting.items()):
-            if self._probes[group] not in requested:
-                self._waiting[group], self._probes[group] = others, step[0].key
-                first.append(step)
-        return first
-
-
-def _skipped(step: Step) -> Step:
-    """Return the decision to skip a file."""
-    row, decision, clear = step
-    return row, Decision(Action.SKIP, decision.reason, group=decision.group), clear
 
 
 class TransferRun:
@@ -128,8 +76,8 @@ class TransferRun:
         self._root = str(context.root)
         self._max_open = 2 * context.widest + _WAITING
         self._queue, self._held = JobQueue(), HeldBack()
+        self._waiting = WaitingJobs(self._queue, context.clock, self._start, self._make_ready)
         self.kept = self._delivered = self._committing = self._working = 0
-        self._stopped: set[str] = set()
         self._refused = RefusedRuns(planner.probes)
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -190,7 +138,7 @@ class TransferRun:
         reader = asyncio.create_task(listing.run(), name="arena_async reader")
         number, idle = 0, False
         try:
-            while "disk" not in self._stopped and (page := await listing.next_page(full=idle)):
+            while "disk" not in self._waiting.stopped and (page := await listing.next_page(full=idle)):
                 kept, count = self.kept, len(page)
                 planned = await planner.plan_page(page, number)
                 page.clear()  # The thread may hold both lists a little longer.
@@ -204,7 +152,7 @@ class TransferRun:
             self.error = self.error or listing.failure
         else:
             self.failure = self.failure or listing.failure
-        if listing.whole and "disk" not in self._stopped:
+        if listing.whole and "disk" not in self._waiting.stopped:
             await self._give_out(await planner.plan_held())
             if planner.duplicates.evicted:
                 rows = await planner.find_evicted()
@@ -212,9 +160,9 @@ class TransferRun:
                 await self._give_out(await planner.plan_page(rows, number, evicted=True))
         for step in self._refused.replace({job.key for job in self._queue.jobs}):
             self._take(step)
-        if listing.whole and "disk" not in self._stopped:
+        if listing.whole and "disk" not in self._waiting.stopped:
             await context.run(context.ledger.end_listing, planner.scope, planner.generation)
-        while planner.claimed and not all(_is_stopped(row.file, self._stopped) for row in planner.claimed):
+        while not all(self._waiting.is_stopped(row.file) for row in planner.claimed):
             await self._give_out(await planner.plan_claimed())
 
     async def _give_out(self, planned: Sequence[Step]) -> None:
@@ -236,14 +184,14 @@ class TransferRun:
                 self._changed.clear()
                 await self._changed.wait()
             self._take(step)
-            if "disk" in self._stopped:
+            if "disk" in self._waiting.stopped:
                 return
 
     def _take(self, step: Step) -> None:
         """Deliver the outcome of a row that needs no content, or queue its job."""
         row, decision, clear = step
         if row.rejected is None and decision.action is not Action.SKIP and not self.planner.dry:
-            if self._stopped and _is_stopped(row.file, self._stopped):
+            if self._waiting.stopped and self._waiting.is_stopped(row.file):
                 self.planner.drop(row.key)
                 return
             job = Job(row.number, row.file, row.key, row.path, decision.action, clear, row.several)
@@ -308,57 +256,50 @@ class TransferRun:
         """Take a job one step further: an attempt, or what follows a failed commit."""
         failure, job.failure = job.failure, None
         if failure is None:
-            if self._stopped and not job.tries.sent and _is_stopped(job.file, self._stopped):
+            if self._waiting.stopped and self._waiting.ends(job):
+                await put_down(job, self._context, keep=True)
                 self._end(job)
+                return
+            if self._queue.paused and self._queue.has_to_wait(job):
                 return
             try:
                 pending = await attempt(job, self._source)
-                pending.several = job.several
                 self._context.committer.put(pending)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - judged below: nothing is chained to it
                 failure = _failure_of(error, job)
             else:
+                if self._queue.paused:
+                    self._waiting.follow(job)
                 self._committing += 1
                 if not self._collecting:
                     self._collecting = True
                     self._start(self._collect(), "collector")
                 return
-            self._note_stop(job, stop_after(job, failure, self._context))
+            self._waiting.note_stop(job, stop_after(job, failure, self._context))
         self._context.note_failure(failure)
         await self._recover(job, failure)
-
-    def _note_stop(self, job: Job, stop: str | None) -> None:
-        """Stop other files at once where a failure shows that their requests would fail as well."""
-        if stop is not None:
-            self._stopped.add("disk" if stop == "disk" else service_of(job.file))
 
     async def _recover(self, job: Job, failure: Exception) -> None:
         """
         Prepare the next attempt of a job, or end it.
 
-        Where the service stopped all requests, that is one error of the run and none of this file.
+        Where the service or the host stopped all requests, that is one error of the run and none of this file.
         """
-        context = self._context
+        context, waiting = self._context, self._waiting
+        shared = waiting.note_failure(job, failure)
         try:
-            wait = (await recover(job, failure, self._source)).wait
+            wait = (await recover(job, failure, self._source, shared=shared)).wait
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is the outcome of this file alone
             outcome, done, stop = await fail(job, _failure_of(error, job), self._source)
-            self._note_stop(job, stop)
+            waiting.note_stop(job, stop)
             if stop is not None:
                 self.error = self.error or outcome.error
-            self._end(job, outcome, done=done, deliver=stop != "service")
+            waiting.follow(job, failure, 0.0)
+            self._end(job, outcome, done=done, deliver=stop not in ("service", "host"))
             return
         if context.emitter.active:
             context.emitter.emit(_retrying(job, failure, wait))
-        if wait > 0:
-            self._start(self._delay(job, wait), "delay")
-        else:
-            self._make_ready(job, first=True)
-
-    async def _delay(self, job: Job, seconds: float) -> None:
-        """Let a job wait for its next attempt without a worker."""
-        await self._context.clock.sleep(seconds)
-        self._make_ready(job)
+        waiting.put(job, failure, wait, shared=shared)
 
     # -- commits and the end of a job
 
@@ -376,12 +317,16 @@ class TransferRun:
                 job.bytes_written += pending.bytes_written
                 if pending.error is not None:
                     job.failure = pending.error
-                    self._note_stop(job, stop_after(job, pending.error, self._context))
+                    self._waiting.note_stop(job, stop_after(job, pending.error, self._context))
                     self._make_ready(job, first=True)
-                elif (entry := pending.entry) is None or job.order is None:
-                    self._end(job, _committed(job, pending, self._root), done=entry.size if entry else 0)
+                    continue
+                if self._waiting.pages:
+                    self._waiting.note_content(job)
+                outcome = _committed(job, pending, self._root)
+                if job.order is None or pending.entry is None:
+                    self._end(job, outcome, done=pending.entry.size if pending.entry else 0)
                 else:
-                    self._held.rows[job.order].append((job, _committed(job, pending, self._root), entry))
+                    self._held.rows[job.order].append((job, outcome, pending.entry))
                     self._held.count += 1
             if self._committing:  # Nothing was awaited since the batches were taken, so that none is missed.
                 await self._context.committer.changed()
@@ -433,11 +378,6 @@ def _decided(row: PlannedRow, decision: Decision, root: str) -> Outcome:
     path, error = f"{root}/{row.path}" if row.path else None, row.rejected or decision.error
     shown = row.file if row.file.link is None else row.file.without_link()
     return Outcome(shown, decision.action, path, error=error, reason=decision.reason, again_at=decision.again)
-
-
-def _is_stopped(file: RemoteFile, stopped: Collection[str]) -> bool:
-    """Return whether something has stopped what a file needs."""
-    return "disk" in stopped or service_of(file) in stopped
 
 
 async def _promote(planner: PagePlanner) -> Exception | None:

@@ -52,6 +52,7 @@ def test_each_kind_of_error_has_its_exit_code() -> None:
         errors.SessionDisplacedError("x"): 4,
         errors.QuotaExhaustedError("x"): 5,
         errors.ThrottledError("x"): 1,
+        errors.HostPausedError("x", lasting=True): 1,
         errors.TransportError("x"): 1,
         errors.DiskFullError("x"): 1,
         RuntimeError("x"): 1,

@@ -19,6 +19,7 @@ import pytest
 import trustme
 from plain_provider import new_session
 from scripted import RawServer, json_reply, reply, unused_port
+from session_files import Hours
 
 from arena_async.errors import (
     ApiError,
@@ -26,6 +27,7 @@ from arena_async.errors import (
     ConfigurationError,
     DeadlineError,
     DecodeError,
+    HostPausedError,
     QuotaExhaustedError,
     ServerError,
     ThrottledError,
@@ -232,15 +234,11 @@ class TestTryingAgain:
 
     async def test_a_retry_after_is_waited_for(self, server: RawServer) -> None:
         """QU18: seconds on a 503 are honoured."""
-        pauses: list[float] = []
-
-        async def sleep(seconds: float) -> None:
-            pauses.append(seconds)
-
+        hours = Hours()
         server.on("GET", "/things", reply(503, headers={"Retry-After": "17"}), json_reply({}))
-        async with closing(new_session(server.base_url, sleep=sleep)) as session:
+        async with closing(new_session(server.base_url, clock=hours.clock, sleep=hours.sleep)) as session:
             await session.send(OPEN)
-        assert pauses == [17.0]
+        assert hours.waits == [17.0]
 
     async def test_a_retry_after_beyond_all_patience_is_an_error_that_says_so(self, server: RawServer) -> None:
         """QU17: nobody sleeps for days."""
@@ -248,9 +246,10 @@ class TestTryingAgain:
         async with closing(new_session(server.base_url)) as session:
             with pytest.raises(ThrottledError) as caught:
                 await session.send(OPEN)
-            with pytest.raises(ThrottledError):
+            with pytest.raises(HostPausedError) as later:
                 await session.send(OPEN)
         assert caught.value.retry_after == 366 * 86_400
+        assert later.value.lasting
         assert len(server.requests) == 1
 
     async def test_a_refused_connection_is_tried_again_and_costs_nothing(self) -> None:

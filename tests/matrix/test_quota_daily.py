@@ -1,4 +1,4 @@
-"""Rows QU01 to QU06, QU08 and QU19 to QU21: the allowance of a day, counted by the service and shared by a company."""
+"""Rows QU01 to QU06, QU08, QU19 to QU21, QU24 to QU26: the allowance of a day, which a whole company shares."""
 
 from __future__ import annotations
 
@@ -184,11 +184,20 @@ def test_answers_that_overtake_each_other_never_give_requests_back() -> None:
     limiter = DailyQuota()
     noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
     tonight, tomorrow = noon + timedelta(hours=19), noon + timedelta(hours=43)
+    first = ClockReading(0.0, noon)
+    start = limiter.reserve(first)
+    assert isinstance(start, Reservation)
+    limiter.sent(start, first)
+    limiter.settle(start, Quota(remaining=90, resets_at=tonight), first)
+    flying = [limiter.reserve(first) for _ in range(3)]
+    for number, resets_at in ((88, tonight), (89, tonight), (89, tonight + timedelta(seconds=30))):
+        reservation = flying.pop()
+        assert isinstance(reservation, Reservation)
+        limiter.sent(reservation, first)
+        limiter.settle(reservation, Quota(remaining=number, resets_at=resets_at), first)
+        assert limiter.quota is not None
+        assert limiter.quota.remaining == 88
     reported = [
-        (0, 90, tonight, 90),
-        (1, 88, tonight, 88),
-        (2, 89, tonight, 88),
-        (3, 89, tonight + timedelta(seconds=30), 88),
         (19 * 3600 + 1, 9999, tomorrow, 9999),
         (19 * 3600 + 2, 87, tonight, 9999),
         (19 * 3600 + 3, 9998, tomorrow, 9998),
@@ -310,3 +319,74 @@ async def test_content_without_a_number_is_taken_off_what_was_known(world: World
 
     report.raise_for_failures()
     assert left == [50, 46, 30]
+
+
+@row("QU24", protection="a request without an answer stays subtracted")
+async def test_requests_that_were_cancelled_do_not_break_into_the_reserve(world: World) -> None:
+    """QU24: the service counts a cancelled one later, and the answers meanwhile do not have it."""
+    hold, counted = asyncio.Event(), asyncio.Event()
+    async with RawServer() as server:
+        script = ArenaScript(world, server, remaining=13)
+
+        async def late(_: Seen) -> Reply:
+            counted.set()
+            await hold.wait()
+            return json_reply({})
+
+        script.on("GET", "/things", json_reply({}))
+        script.on("GET", "/late", late)
+        async with script.session(Hours(), reserve=10) as session:
+            await session.send(THINGS)
+            lost = asyncio.create_task(session.send(Request(method="GET", path="/late")))
+            await counted.wait()
+            lost.cancel()
+            await asyncio.gather(lost, return_exceptions=True)
+            await session.send(THINGS)
+            for _ in range(2):
+                with pytest.raises(QuotaExhaustedError) as caught:
+                    await session.send(THINGS)
+            hold.set()
+
+    world.saw(caught.value)
+    assert caught.value.remaining == 10
+    assert len(server.lines("GET *")) == 3
+
+
+@row("QU25", protection="a silent refusal of runs and files passes")
+@pytest.mark.parametrize("refused", [reply(400), arena_error(400, 3017)], ids=["silent", "3017"])
+async def test_a_file_server_that_is_away_is_outlived_by_lists_of_runs_too(world: World, refused: Reply) -> None:
+    """QU25: 400 without a message, and 3017, for the run that lists the files: asked again after a minute."""
+    hours = Hours()
+    async with RawServer() as server:
+        script = ArenaScript(world, server)
+        run = {"guid": RUN, "status": "COMPLETE"}
+        script.on("GET", EXPORT_RUN, refused, json_reply(run))
+        async with script.session(hours) as session:
+            response = await session.send(Request(method="GET", path=EXPORT_RUN))
+
+    assert response.status == 200
+    assert server.lines("GET *") == [f"GET /v1{EXPORT_RUN}"] * 2
+    assert hours.waits == [60.0]
+
+
+@row("QU26", protection="a view that was refused is not asked for again")
+async def test_a_view_that_the_service_refuses_is_asked_for_once(world: World) -> None:
+    """QU26: by the first process of a directory; the next ones know."""
+    async with RawServer() as server:
+        script = ArenaScript(world, server)
+        runs = [{"guid": f"R{number}", "status": "COMPLETE"} for number in range(2)]
+        listed = json_reply({"count": 2, "results": runs})
+
+        def answer(seen: Seen) -> Reply:
+            return arena_error(400, 3004) if "view" in seen.query else listed
+
+        script.on("GET", "/extracts/E/runs", answer)
+        script.on("GET", "/extracts/E/runs/*/files", json_reply({"count": 1, "results": [{"guid": "A"}]}))
+        script.on("GET", "/extracts/E/runs/*/content", reply(body=zipped(64)))
+        for _ in range(3):
+            async with script.client() as arena:
+                report = await download(world, arena.extracts.files("E"), remember=True)
+                report.raise_for_failures()
+
+    asked = [seen for seen in server.requests if seen.path == "/v1/extracts/E/runs"]
+    assert ["view" in seen.query for seen in asked] == [True, False, False, False]

@@ -1,10 +1,11 @@
-"""Rows SA01 to SA17 and SA27: one login for everybody, none too many, and nothing sent with what is no session."""
+"""Rows SA01 to SA17, SA27, SA28: one login for everybody, none too many, and nothing sent with what is no session."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 from matrix import World, row
 from scripted import RawServer, Reply, json_reply, reply
@@ -229,6 +230,41 @@ async def test_a_service_that_rejects_every_session_is_asked_twice(world: World)
 
     world.saw(caught.value)
     assert [line for line in server.lines() if line != LOGOUT] == [LOGIN, THING, LOGIN, THING]
+
+
+@row("SA28", protection="a refused login is not tried again for a while")
+async def test_those_who_wait_are_not_sent_with_a_session_that_was_just_rejected(world: World) -> None:
+    """SA28: fifty calls wait for the first one; the service rejects every session; two requests leave, and no more."""
+    async with RawServer() as server:
+        script = ArenaScript(world, server, remaining=None)
+        script.on("GET", "/things", reply(401))
+        async with script.client() as arena:
+            calls = (arena.session.send(THINGS) for _ in range(50))
+            found = await asyncio.gather(*calls, return_exceptions=True)
+
+    world.saw(*found)
+    assert {type(error) for error in found} == {AuthenticationError}
+    assert server.lines(LOGIN) == [LOGIN] * 2
+    assert len(server.lines(THING)) <= 4
+
+
+@row("SA28", protection="a session that was rejected is not sent any more")
+async def test_those_who_wait_for_a_connection_are_sent_with_the_newer_session(world: World) -> None:
+    """SA28: one connection, fifty calls that wait for it when the session dies: the dead one is sent by few of them."""
+    async with RawServer() as server:
+        script = ArenaScript(world, server)
+        script.on("GET", "/things", json_reply({}))
+        connector = aiohttp.TCPConnector(limit=1)
+        async with connector, script.client(connector=connector) as arena:
+            await arena.session.send(THINGS)
+            script.alive = ""
+            found = await asyncio.gather(*(arena.session.send(THINGS) for _ in range(50)))
+
+    assert [response.status for response in found] == [200] * 50
+    assert server.lines(LOGIN) == [LOGIN] * 2
+    sent_with = script.sent_with("/v1/things")
+    assert sent_with.count(1) <= 1 + 3
+    assert sent_with.count(2) == 50
 
 
 @row("SA13", protection="a refusal for lack of permission has nothing to do with the session")

@@ -115,7 +115,7 @@ async def test_a_link_that_ends_between_two_runs_costs_no_byte(world: World) -> 
         links = Links(world, host)
         service = CentrePointScript(world, api)
         script_rows(service, links.row(), then=[lambda: [links.row()]])
-        host.on("GET", "/blob.csv.gz", reply(body=BODY, headers=ETAG, cut=CUT), OVER, OVER, ranged(BODY))
+        host.on("GET", "/blob.csv.gz", reply(body=BODY, headers=ETAG, cut=CUT), *[OVER] * 4, ranged(BODY))
         async with service.client() as client:
             first = await download(world, client.datasets.files(234), remember=True, flush_unit=1)
             second = await download(world, client.datasets.files(234), remember=True)
@@ -123,7 +123,7 @@ async def test_a_link_that_ends_between_two_runs_costs_no_byte(world: World) -> 
     assert len(first.failures) == 1
     assert second.counts[Action.RESUME] == 1
     assert final.read_bytes() == BODY
-    assert links.requested()[-1] == ("n=3", f"bytes={CUT}-")
+    assert links.requested()[-1] == ("n=5", f"bytes={CUT}-")
 
 
 @row("TR28", protection="a refused link is renewed once")
@@ -144,6 +144,32 @@ async def test_a_link_that_is_refused_for_another_reason_is_renewed_once(world: 
     assert isinstance(report.outcomes[0].error, PermissionDeniedError)
     assert links.requested() == [("n=1", None), ("n=2", None)]
     assert len(api.lines(LISTING)) == 2
+
+
+@row("TR77", protection="a link that is withdrawn again is renewed again")
+async def test_a_link_that_is_withdrawn_twice_is_renewed_twice(world: World) -> None:
+    """TR77: before a byte came between the two; the links of its page are good, as another file shows."""
+    finals = [world.allow(PLACE.replace("10821", subject), BODY) for subject in ("1", "2")]
+    withdrawn, number = refusal("AuthorizationServiceMismatch"), re.compile(r"n=(\d+)")
+    async with RawServer() as api, RawServer() as host:
+        links = Links(world, host)
+        service = CentrePointScript(world, api)
+        page = lambda: [links.row(subjectId=subject) for subject in (1, 2)]  # noqa: E731
+        script_rows(service, *page(), then=[page])
+        answers = {1: [withdrawn], 3: [reply(503), withdrawn], 5: [ranged(BODY)], 4: [ranged(BODY)]}
+
+        def serve(seen: Any) -> Any:
+            found = answers[int(number.findall(seen.query)[0])].pop(0)
+            return found(seen) if callable(found) else found
+
+        host.on("GET", "/blob.csv.gz", serve)
+        async with service.client() as client:
+            report = await download(world, client.datasets.files(234), workers=1)
+
+    assert report.failures == ()
+    assert [final.read_bytes() for final in finals] == [BODY] * 2
+    assert [name for name, _ in links.requested()] == ["n=1", "n=3", "n=4", "n=3", "n=5"]
+    assert len(api.lines(LISTING)) == 3
 
 
 @row("TR28", protection="the files of a page go by its newest links")

@@ -170,7 +170,7 @@ async def test_a_compressed_page_is_whole_to_its_check_sum(world: World, damage:
     ],
 )
 async def test_text_in_the_place_of_gzip_is_no_file(world: World, body: bytes) -> None:
-    """TR60: with status 200, an announced length and no type that says so."""
+    """TR60: with status 200, an announced length and no type that says so; a page may be gone the second time."""
     world.allow("files/a.csv.gz")
     async with RawServer() as server, session_files(world, server, remote("a", extension=".csv.gz")) as files:
         server.on("GET", "/a", reply(body=body, headers={"Content-Type": "application/octet-stream"}))
@@ -178,7 +178,7 @@ async def test_text_in_the_place_of_gzip_is_no_file(world: World, body: bytes) -
 
     assert isinstance(report.outcomes[0].error, ContentError)
     assert not (world.root / "files/a.csv.gz").exists()
-    assert len(server.requests) == 1
+    assert len(server.requests) == (2 if body[:1] in (b"<", b"[") else 1)
 
 
 ZIP = zipped(content(3000), b"")
@@ -240,7 +240,7 @@ async def test_what_names_no_coding_is_none(world: World, coding: str) -> None:
 @pytest.mark.parametrize("content_type", ["text/html", "application/octet-stream"])
 @pytest.mark.parametrize("page", [b"<html>Sign in</html>", b'{"error": "maintenance"}', b"<Error>Busy</Error>"])
 async def test_a_page_in_the_place_of_content_is_no_changed_file(world: World, content_type: str, page: bytes) -> None:
-    """TR62: its size is not the listed one; no listing is requested, and the error says that it is a page."""
+    """TR62: its size is not the listed one; it is requested once more and no listing is, and the error says why."""
     world.allow("files/a.bin")
     listed = remote("a", size=30_000)
     async with RawServer() as server, session_files(world, server, listed) as files:
@@ -250,7 +250,7 @@ async def test_a_page_in_the_place_of_content_is_no_changed_file(world: World, c
     error = report.outcomes[0].error
     assert isinstance(error, ContentError)
     assert error.page
-    assert (len(server.requests), files.looked_up) == (1, [])
+    assert (len(server.requests), files.looked_up) == (2, [])
 
 
 @row("TR62", protection="a page leaves what was received before")

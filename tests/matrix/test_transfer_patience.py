@@ -23,13 +23,13 @@ from arena_async.errors import (
     ApiError,
     ArenaAsyncError,
     DeadlineError,
+    HostPausedError,
     ServerError,
     StalledError,
     ThrottledError,
     TlsError,
-    TransportError,
 )
-from arena_async.options import KIB, MIB, Timeouts
+from arena_async.options import KIB, MIB, RetryPolicy, Timeouts
 
 BODY = content(300_000)
 CUT = 120_000
@@ -465,21 +465,21 @@ async def test_a_body_whose_end_alone_is_lost_costs_one_harmless_request(world: 
 # ------------------------------------------------------------------------------------------------------ many, and oddly
 
 
-@row("TR50", protection="retries are shared")
+@row("TR50", protection="a host in trouble is left alone")
 @pytest.mark.parametrize("down", [{"status": 503}, {"mute": True}], ids=["refuses", "hangs up"])
-async def test_a_host_that_is_down_for_all_is_not_asked_five_times_for_each(world: World, down: dict[str, Any]) -> None:
-    """TR50: 500 files; a fifth more requests than files, and what a few files would have had."""
+async def test_a_host_that_is_down_for_all_is_not_asked_for_each(world: World, down: dict[str, Any]) -> None:
+    """TR50: 500 files; those in flight meet it, and one request at a time tries after that."""
     hours = Hours()
     rows = [remote(f"f{number}", size=10) for number in range(500)]
-    async with RawServer() as server, session_files(world, server, *rows) as files:
+    policy = RetryPolicy(timeout=120)
+    async with RawServer() as server, session_files(world, server, *rows, hours=hours, retry=policy) as files:
         server.on("GET", "/*", reply(**down))
         report = await download(world, files, hours=hours, workers=4, shown=False)
 
-    world.saw(*report.outcomes[::100])
-    assert len(report.failures) == 500
-    assert all(isinstance(outcome.error, ServerError | TransportError) for outcome in report.outcomes)
-    assert 500 <= len(server.requests) <= 1.2 * 500 + 5 * 4
-    assert sum(outcome.attempts for outcome in report.outcomes) == len(server.requests)
+    world.saw(report.error)
+    assert isinstance(report.error, HostPausedError)
+    assert (report.outcomes, report.not_started) == ((), 500)
+    assert len(server.requests) <= 4 + 20
 
 
 @row("TR56", protection="content is asked for without a probe")

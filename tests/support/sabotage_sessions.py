@@ -41,6 +41,11 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.http.login:SharedLogin.rejected", whichever)
 
 
+@protection("a session that was rejected is not sent any more")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.http.login:CachedSession.refused", Always(False))
+
+
 @protection("a refused login is not tried again for a while")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.http.login:SharedLogin._refuse_for_a_while", lambda _: None)
@@ -171,7 +176,7 @@ def _(patch: Patch) -> None:
 
     def keeping(self: Any, held: Any, error: Any) -> Any:
         found = given(self, held, error)
-        self._last = held
+        self._last, held.refused = held, False
         return found
 
     async def finish(self: Any) -> None:
@@ -305,6 +310,38 @@ def _(patch: Patch) -> None:
 @protection("a request is booked before it leaves")
 def _(patch: Patch) -> None:
     patch.add("arena_async.protocol.quota:DailyQuota._in_flight", Always(0))
+
+
+@protection("a request without an answer stays subtracted")
+def _(patch: Patch) -> None:
+    def forgetful(self: DailyQuota, reservation: Reservation, quota: Quota | None, now: ClockReading) -> None:
+        given(self, reservation, quota, now)
+        self._remaining = self._left
+        self._uncounted.clear()
+
+    given = patch.replace("arena_async.protocol.quota:DailyQuota.settle", forgetful)
+
+
+@protection("a silent refusal of runs and files passes")
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.providers.arena.adapter:ArenaAdapter.read_error")
+
+    def of_content_only(self: Any, request: Any, response: Any) -> Any:
+        error = given(self, request, response)
+        error.transient = error.transient and (response.status != 400 or request.path.endswith("ontent"))
+        return error
+
+    patch.replace("arena_async.providers.arena.adapter:ArenaAdapter.read_error", of_content_only)
+
+
+@protection("a view that was refused is not asked for again")
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.transfer:Context.keep")
+
+    async def forgetful(self: Any, facts: Any) -> None:
+        await given(self, {key: fact for key, fact in facts.items() if fact != "refused"})
+
+    patch.replace("arena_async.transfer:Context.keep", forgetful)
 
 
 @protection("the reset is read in the vendor's own shape")

@@ -14,7 +14,7 @@ import aiohttp
 import attrs
 from sabotage import Always, Patch, protection
 
-from arena_async.errors import ApiError, TransportError
+from arena_async.errors import ApiError, HostPausedError, TransportError
 from arena_async.http import connections
 from arena_async.protocol.files import BodyHead, RemoteFile
 from arena_async.protocol.messages import Request, Response
@@ -427,9 +427,72 @@ def _(patch: Patch) -> None:
     hurry("read", lambda limit: min(limit, 65_536))
 
 
-@protection("retries are shared")
+@protection("a host in trouble is left alone")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer:RetryBudget.spend", _always(True))
+    patch.replace("arena_async.protocol.breaker:Breaker._pause", _always(None))
+
+
+@protection("what a host asks to wait counts for all of its files")
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.protocol.breaker:Breaker.fail")
+
+    def deaf(self: Any, now: float, why: str, *, placed: bool = False, **_: Any) -> None:
+        given(self, now, why, placed=placed)
+
+    patch.replace("arena_async.protocol.breaker:Breaker.fail", deaf)
+
+
+@protection("workers come back to a host one by one")
+def _(patch: Patch) -> None:
+    def all_at_once(self: Any) -> None:
+        self.limited, self.healthy = False, True
+
+    patch.replace("arena_async.protocol.breaker:Breaker._recover", all_at_once)
+    patch.replace("arena_async.transfer:JobQueue.has_to_wait", _always(False))
+
+
+@protection("a page in the place of content counts against its host")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.http.admission:Admission.judge", _always(None))
+
+    def of_this_file(self: Any, what: str, **_: Any) -> Any:
+        return foreign(self, what, page=False)
+
+    foreign = patch.replace("arena_async.transfer:ContentVerifier._foreign", of_this_file)
+
+
+@protection("what belongs to one file pauses nobody")
+def _(patch: Patch) -> None:
+    answered = patch.current("arena_async.http.admission:Admission.note_answer")
+
+    def suspicious(self: Any, sent: Any, status: int, headers: Any) -> None:
+        if status == 400:
+            self.note_failure(sent, "status 400", wait=60.0)
+        else:
+            answered(self, sent, status, headers)
+
+    patch.replace("arena_async.http.admission:Admission.note_answer", suspicious)
+
+
+@protection("content that is not ready is waited for")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.http.session:_CONTENT", frozenset({200, 202, 206, 412, 416}))
+
+
+@protection("a link that is withdrawn again is renewed again")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:MAX_RENEWALS", 1)
+
+
+@protection("a pause is told")
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.transfer:EventEmitter.emit")
+
+    def silent(self: Any, event: Any) -> None:
+        if not isinstance(getattr(event, "error", None), HostPausedError):
+            given(self, event)
+
+    patch.replace("arena_async.transfer:EventEmitter.emit", silent)
 
 
 @protection("a request is sent once for each attempt")

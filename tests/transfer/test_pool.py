@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from cancel_everywhere import HOW, How, cancel_at_every_await
 from disks import FaultyDisk
@@ -541,17 +542,20 @@ async def test_a_full_disk_is_known_before_many_more_small_files_come(tmp_path: 
     assert all(isinstance(outcome.error, DiskFullError) and outcome.attempts == 1 for outcome in report.outcomes)
 
 
-async def test_a_service_that_is_away_is_not_asked_five_times_a_file(tmp_path: Path) -> None:
-    """TR50: at most 1.2 requests a file and a constant."""
-    files = many(500)
-    for source in files.sources.values():
-        source.faults = [ServerError("503", status=503, transient=True)] * 9
+async def test_a_host_that_wants_a_day_of_rest_leaves_its_files_not_started(tmp_path: Path) -> None:
+    """TR72: 429 with a day to wait: one error of the run, and files of other hosts are fetched."""
+    files = many(50)
+    for number, row in enumerate(list(files.rows)):
+        files.rows[number] = attrs.evolve(row, host="other" if number % 2 else "tired")
+        if not number % 2:
+            files.sources[row.key].faults = [ThrottledError("429", status=429, retry_after=86_400)]
 
-    async with downloader(tmp_path) as downloads:
+    async with downloader(tmp_path, workers=1) as downloads:
         report = await downloads.run(files)
 
-    assert len(report.failures) == 500
-    assert len(files.requested) <= 1.2 * 500 + 5 * 4
+    assert isinstance(report.error, ThrottledError)
+    assert (report.not_started, len(report.outcomes), report.failures) == (25, 25, ())
+    assert len(files.requested) == 26
 
 
 async def test_a_slot_comes_back_whatever_happens(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ class _Rule:
         return is_old or code in self.codes
 
 
+#: Requests that reach the file server, by their path: runs, files and their contents.
+_FILE_SERVER: Final = re.compile(r"/(?:runs|files)(?:/|$)|content$", re.IGNORECASE)
 #: Seconds between requests to the file server when it is down; each costs a request of the day.
 _FILE_SERVER_GAP = 60.0
 #: https://ptc-arena.github.io/arena-dev-help/ - too many rejected logins lock the account for five minutes.
@@ -173,7 +175,7 @@ _TOO_MANY: Final = _Rule(
 _NONE_LEFT: Final = _Rule(error=QuotaExhaustedError, meaning="By the headers, no request of the day is left.")
 _FILE_SERVER_DOWN: Final = _Rule(
     error=ServerError,
-    meaning="An error of content without a message means that the file server cannot be reached; try again later.",
+    meaning="An error about files without a message means that the file server cannot be reached; try again later.",
     transient=True,
     retry_after=_FILE_SERVER_GAP,
 )
@@ -198,7 +200,7 @@ def error_of(
     """
     status = response.status
     codes, text = _read_body(response.body)
-    rule, code = _find_rule(request, status, codes, empty=not response.body.strip())
+    rule, code = _find_rule(request, status, codes, silent=not codes and not text)
     if status == 429 and rule.error is not QuotaExhaustedError:
         rule, code = _NONE_LEFT if remaining == 0 else _TOO_MANY, next(iter(codes), None)
     meaning = rule.meaning
@@ -221,7 +223,7 @@ def error_of(
     return rule.error(message, status=status, code=code, request=request.line, **fields)
 
 
-def _find_rule(request: Request, status: int, codes: tuple[int, ...], *, empty: bool) -> tuple[_Rule, int | None]:
+def _find_rule(request: Request, status: int, codes: tuple[int, ...], *, silent: bool) -> tuple[_Rule, int | None]:
     """Return the first rule that fits any of the numbers, with that number; else what the status means."""
     endpoint = _endpoint(request)
     for rule in _RULES:
@@ -229,7 +231,7 @@ def _find_rule(request: Request, status: int, codes: tuple[int, ...], *, empty: 
             if rule.fits(number, status, endpoint):
                 return rule, number
     code = next(iter(codes), None)
-    if status == 400 and empty and endpoint == "content":
+    if status == 400 and silent and endpoint != "login" and _FILE_SERVER.search(request.path):
         return _FILE_SERVER_DOWN, code
     error, meaning = _BY_STATUS.get(status, (ApiError, "The service did not accept the request as it is."))
     if status >= 500:

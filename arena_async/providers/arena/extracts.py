@@ -13,7 +13,7 @@ from arena_async.errors import ApiError
 from arena_async.http.paginator import Paginator
 from arena_async.options import PollPolicy
 from arena_async.protocol.messages import printable
-from arena_async.providers.arena.api import get_object, make_request, paginate
+from arena_async.providers.arena.api import get_object, make_request, paginate, tenant_of
 from arena_async.providers.arena.fetch import Start, Starting, fetch_of
 from arena_async.providers.arena.files import FileFacts
 from arena_async.providers.arena.models import Extract, ExtractRun, FileAssociation, status_word
@@ -221,7 +221,10 @@ class ExtractFiles(ZipFiles[ExtractRun]):
                 )
             yield [run]
             return
-        for view in ("withFiles", None):
+        # Whether the service knows the view is a fact about it, which costs a request each time it is found out.
+        fact = f"{self._key(await tenant_of(self._service))}?view"
+        known = {} if self._facts is None else await self._facts.recall([fact])
+        for view in (None,) if known else ("withFiles", None):
             query = {"completionDateTimeFrom": completed_from, "view": view}
             started = False
             try:
@@ -232,6 +235,8 @@ class ExtractFiles(ZipFiles[ExtractRun]):
             except ApiError as error:
                 if started or view is None or error.code not in _QUERY_REJECTED:
                     raise
+            if self._facts is not None:
+                await self._facts.keep({fact: "refused"})
 
     def _listed(self, runs: Sequence[ExtractRun]) -> dict[str, Sequence[FileFacts]]:
         """An empty list counts when another run of the page has files: then the service supports the view."""

@@ -14,7 +14,7 @@ from attrs.converters import optional
 from arena_async.errors import ConfigurationError
 from arena_async.protocol.files import MetadataCache, RemoteFile
 from arena_async.providers.arena.api import write_datetime
-from arena_async.providers.arena.files import FileFacts, RunFiles
+from arena_async.providers.arena.files import ArenaFiles, FileFacts, RunFiles
 from arena_async.providers.arena.models import ArenaRun
 from arena_async.transfer.union import OF_ONE_LIST, one_of
 
@@ -42,6 +42,7 @@ class ZipFiles(RunFiles[R]):
         completed_from: Only runs completed then or later (aware).
         watermarks: The same in full seconds for single lists of runs, not as a part of the query.
         facts: Where the files of completed runs are cached, or None.
+        fresh: Whether the present state is wanted, not the cached one.
 
     Raises:
         ConfigurationError: ``run`` together with ``latest`` or ``completed_from`` or without ``definition``, or a
@@ -52,6 +53,7 @@ class ZipFiles(RunFiles[R]):
     _completed_from: datetime | None = attrs.field(default=None, kw_only=True, converter=optional(_whole_second))
     _watermarks: Mapping[str, datetime] = attrs.field(factory=dict, kw_only=True)
     _facts: MetadataCache | None = attrs.field(default=None, kw_only=True)
+    _fresh: bool = attrs.field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Check what goes together, and name the filters."""
@@ -73,10 +75,7 @@ class ZipFiles(RunFiles[R]):
 
         Costs one request for a single run of a definition, else as many as its runs have pages.
         """
-        if self._facts is not None:
-            # A look-up wants the present state, not the cached one.
-            return await attrs.evolve(self, facts=None).find(keys)
-        return await super().find(keys)
+        return await ArenaFiles.find(attrs.evolve(self, fresh=True), keys)
 
     def recalling(self, facts: MetadataCache) -> Self:
         """Return the same set, which requests the files of a completed run only once."""
@@ -154,7 +153,7 @@ class ZipFiles(RunFiles[R]):
 
     async def _recall(self, tenant: str, definition: str, runs: Iterable[str]) -> dict[str, Sequence[FileFacts]]:
         """Return the cached files of some runs, by the guids of the runs."""
-        if self._facts is None:
+        if self._facts is None or self._fresh:
             return {}
         keys = {self._key(tenant, definition, run): run for run in runs}
         found = await self._facts.recall(list(keys))
@@ -162,7 +161,7 @@ class ZipFiles(RunFiles[R]):
 
     async def _keep(self, tenant: str, definition: str, run: str, files: Sequence[FileFacts]) -> None:
         """Cache the files of a completed run; a run without any may yet get some."""
-        if self._facts is not None and files:
+        if self._facts is not None and files and not self._fresh:
             fact = json.dumps([attrs.astuple(file) for file in files])
             await self._facts.keep({self._key(tenant, definition, run): fact})
 

@@ -380,13 +380,47 @@ def test_a_429_that_says_nothing_is_the_used_up_day_if_no_request_is_left(conten
     assert made.code is None
 
 
-def test_an_empty_refusal_of_content_means_that_the_file_server_is_away() -> None:
-    """Seed 000: 400 without any message; elsewhere it is simply a bad request."""
-    away = refusal(CONTENT, 400)
-    bad = refusal(RUNS, 400)
+@pytest.mark.parametrize("silence", [b"", b" \r\n", b"{}", b'{"status": 400, "errors": []}'])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/extracts/E/runs/R/files/A/content",
+        "/extracts/E/runs/R/files",
+        "/extracts/E/runs",
+        "/extracts/E/runs/latestCompleted",
+        "/exports/X/runs/R",
+        "/exports/X/runs/R/files/F/content",
+        "/imports/I/runs/R/resultContent",
+        "/items/I/files",
+        "/items/I/files/A",
+        "/items/I/files/A/content",
+        "/files",
+        "/files/F",
+        "/files/F/editions",
+        "/files/F/watermarkcontent",
+    ],
+)
+def test_a_silent_refusal_of_runs_files_and_content_means_that_the_file_server_is_away(
+    path: str, silence: bytes
+) -> None:
+    """400 without a message: it passes, after a minute or more."""
+    away = refusal(Request(method="GET", path=path), 400, silence)
 
-    assert (type(away), away.transient) == (ServerError, True)
+    assert (type(away), away.transient, away.retry_after) == (ServerError, True, 60.0)
+
+
+@pytest.mark.parametrize("path", ["/extracts", "/extracts/E", "/items", "/login", "/outboundevents/E/items"])
+def test_elsewhere_a_silent_refusal_is_simply_a_bad_request(path: str) -> None:
+    """Nothing of it would change."""
+    bad = refusal(Request(method="GET", path=path), 400)
+
     assert (type(bad), bad.transient) == (ApiError, False)
+
+
+def test_a_refusal_with_a_word_is_no_silent_one() -> None:
+    """It says what is wrong."""
+    assert type(refusal(RUNS, 400, b"Bad")) is ApiError
+    assert type(refusal(RUNS, 400, body((3011, "No such guid.")))) is ApiError
 
 
 def test_a_file_that_cannot_be_given_now_is_worth_a_long_wait() -> None:
@@ -395,7 +429,7 @@ def test_a_file_that_cannot_be_given_now_is_worth_a_long_wait() -> None:
     assert refusal(CONTENT, 400, body((3017, "Not now.")), Retry_After="5").retry_after is None
     assert refusal(CONTENT, 400).retry_after == 60.0
     assert refusal(CONTENT, 400, Retry_After="5").retry_after is None
-    assert refusal(RUNS, 400).retry_after is None
+    assert refusal(Request(method="GET", path="/items"), 400).retry_after is None
 
 
 def test_an_export_of_somebody_else_is_explained() -> None:

@@ -705,14 +705,14 @@ async def test_a_file_that_is_gone_before_its_time_fails_alone(
     assert len(simulator.seen("GET *downloadurl")) == 3
 
 
-async def test_a_file_host_that_refuses_is_asked_twice_and_not_given_up_for_ever(
+async def test_a_file_host_that_refuses_each_new_link_is_not_given_up_for_ever(
     raw: DataRequests[RawQuery], simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """A rule of its network is no reason to skip the file the next time."""
     simulator.data_requests.parts = 0
     files = raw.files(await finished(raw, clock))
     refusal = faults.status(403, body="<Error><Code>AuthorizationPermissionMismatch</Code></Error>")
-    simulator.inject(refusal, on="GET /dataretrieval-study-*", times=2)
+    simulator.inject(refusal, on="GET /dataretrieval-study-*", times=4)
 
     first, second = await downloaded(files, tmp_path), await downloaded(files, tmp_path)
 
@@ -720,7 +720,7 @@ async def test_a_file_host_that_refuses_is_asked_twice_and_not_given_up_for_ever
     assert isinstance(failed.error, PermissionDeniedError)
     assert second.counts[Action.FETCH] == 1
     blobs = simulator.seen("GET /dataretrieval-study-*", listener="files")
-    assert [seen.status for seen in blobs] == [403, 403, 200]
+    assert [seen.status for seen in blobs] == [403, 403, 403, 403, 200]
 
 
 @pytest.mark.parametrize("answer", [{}, {"downloadUrl": None}, {"downloadUrl": "x" * 70_000}])
