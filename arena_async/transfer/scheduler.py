@@ -19,8 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from arena_async.errors import ArenaAsyncError, ListingError, QuotaExhaustedError, TransferError
 from arena_async.protocol.files import FileSet
@@ -34,7 +33,7 @@ from arena_async.transfer.page_planner import PagePlanner
 from arena_async.transfer.planner import Decision, PlannedRow
 from arena_async.transfer.recovery import fail, recover, stop_after
 from arena_async.transfer.waiting import RefusedRuns, Step, WaitingJobs
-from arena_async.transfer.workers import end_tasks, is_stray
+from arena_async.transfer.workers import OwnTasks, end_tasks, is_stray
 
 __all__ = ["TransferRun"]
 
@@ -76,11 +75,11 @@ class TransferRun:
         self._root = str(context.root)
         self._max_open = 2 * context.widest + _WAITING
         self._queue, self._held = JobQueue(), HeldBack()
-        self._waiting = WaitingJobs(self._queue, context.clock, self._start, self._make_ready)
+        self._tasks = OwnTasks(self._note_failure)
+        self._waiting = WaitingJobs(self._queue, context.clock, self._tasks.start, self._make_ready)
         self.kept = self._delivered = self._committing = self._working = 0
         self._refused = RefusedRuns(planner.probes)
         self._changed = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
         self.ended = self._begun = self._collecting = self._closing = False
 
     @property
@@ -94,7 +93,7 @@ class TransferRun:
         """Wait for an outcome and take it; None at the end, and when it is closed. The first call begins to list."""
         if not self._begun:
             self._begun = True
-            self._start(self._plan(), "planner")
+            self._tasks.start(self._plan(), "planner")
         while not (self.outcomes or self.ended or self._closing):
             self._changed.clear()
             await self._changed.wait()
@@ -107,7 +106,7 @@ class TransferRun:
         """Stop listing and downloading, and wait until nothing runs any more; what is being committed is committed."""
         self._closing = True
         self._changed.set()
-        await end_tasks(*self._tasks)
+        await self._tasks.end()
         await self._collect()
         await asyncio.gather(*[_stop(job, self._context) for job in list(self._queue.jobs)])
         self._context.permits.leave(self)
@@ -193,42 +192,38 @@ class TransferRun:
         if row.rejected is None and decision.action is not Action.SKIP and not self.planner.dry:
             if self._waiting.stopped and self._waiting.is_stopped(row.file):
                 self.planner.drop(row.key)
-                return
-            job = Job(row.number, row.file, row.key, row.path, decision.action, clear, row.several)
-            if self._queue.add(job):
-                self._make_ready(job)
+            else:
+                job = Job(row.number, row.file, row.key, row.path, decision.action, clear, row.several)
+                if self._queue.add(job):
+                    self._make_ready(job)
             return
         if decision.group:
             self.planner.drop(row.key)
-        outcome = _decided(row, decision, self._root)
-        if not self.planner.dry and self._context.emitter.active:
-            self._context.emitter.emit(Finished(outcome=outcome))
-        self._delivered += 1
-        self.outcomes.append(Numbered(row.number, outcome))
+        self._deliver(row.number, _decided(row, decision, self._root), told=not self.planner.dry)
+
+    def _deliver(self, number: int, outcome: Outcome, *, done: int = 0, told: bool = True, kept: bool = False) -> None:
+        """Tell the observer of an outcome, and deliver it unless it is kept: the error is that of the run then."""
+        if told and self._context.emitter.active:
+            self._context.emitter.emit(Finished(outcome=outcome, bytes_done=done))
+        if not kept:
+            self._delivered += 1
+            self.outcomes.append(Numbered(number, outcome))
         self._changed.set()
 
     # -- tasks
 
-    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Start a task of the run."""
-        task = asyncio.create_task(work, name=f"arena_async {name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._note_end)
-
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        """Remove a task; one that failed unexpectedly ends the run with its error."""
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.failure = self.failure or error
-            self._queue.jobs.clear()
-            self._changed.set()
+    def _note_failure(self, error: BaseException) -> None:
+        """End the run with the error of a task that failed unexpectedly."""
+        self.failure = self.failure or error
+        self._queue.jobs.clear()
+        self._changed.set()
 
     def _make_ready(self, job: Job, *, first: bool = False) -> None:
         """Queue a job for the workers; another one is started if more are allowed."""
         (self._queue.ready.appendleft if first else self._queue.ready.append)(job)
         if self._working < self._context.widest and not self._closing:
             self._working += 1
-            self._start(self._work(), "worker")
+            self._tasks.start(self._work(), "worker")
 
     async def _work(self) -> None:
         """Serve job after job until none is ready, holding a permit meanwhile."""
@@ -273,7 +268,7 @@ class TransferRun:
                 self._committing += 1
                 if not self._collecting:
                     self._collecting = True
-                    self._start(self._collect(), "collector")
+                    self._tasks.start(self._collect(), "collector")
                 return
             self._waiting.note_stop(job, stop_after(job, failure, self._context))
         self._context.note_failure(failure)
@@ -338,11 +333,8 @@ class TransferRun:
             self.planner.drop(job.key)
         if (following := self._queue.end(job)) is not None:
             self._make_ready(following)
-        if outcome is not None and self._context.emitter.active:
-            self._context.emitter.emit(Finished(outcome=outcome, bytes_done=done))
-        if outcome is not None and deliver:
-            self._delivered += 1
-            self.outcomes.append(Numbered(job.number, outcome))
+        if outcome is not None:
+            self._deliver(job.number, outcome, done=done, kept=not deliver)
         if self.planner.probes:
             for step in self._refused.end(job.key, delivered=outcome is not None and outcome.error is None):
                 self._take(step)

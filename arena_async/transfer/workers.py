@@ -15,7 +15,7 @@ import contextlib
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from mmap import mmap
@@ -26,6 +26,7 @@ from arena_async.options import shield
 
 __all__ = [
     "Lock",
+    "OwnTasks",
     "Permits",
     "ThreadPoolExecutor",
     "Threads",
@@ -76,6 +77,34 @@ async def run_to_end(executor: Executor, call: Callable[P, T], *args: P.args, **
     work = asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **kwargs))
     await wait_to_end(work)
     return work.result()
+
+
+class OwnTasks:
+    """
+    The tasks of one run.
+
+    Args:
+        failed: Is given the error of a task that fails unexpectedly.
+    """
+
+    def __init__(self, failed: Callable[[BaseException], None]) -> None:
+        self._failed = failed
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Start a task."""
+        task = asyncio.create_task(work, name=f"arena_async {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._note_end)
+
+    async def end(self) -> None:
+        """Cancel all of them, and wait until they have ended."""
+        await end_tasks(*self._tasks)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
 
 
 def is_stray(error: BaseException) -> bool:
