@@ -21,7 +21,7 @@ from arena_async.errors import (
 from arena_async.http.connections import SentRequest
 from arena_async.options import Clock, RetryPolicy, shield
 from arena_async.protocol.adapter import Adapter
-from arena_async.protocol.breaker import Breaker, Refusal
+from arena_async.protocol.breaker import Breaker, HostPause
 from arena_async.protocol.messages import Headers, Request
 from arena_async.protocol.quota import ClockReading, Hold, Quota, RateLimiter, Reservation
 from arena_async.protocol.retry import read_retry_after
@@ -122,7 +122,7 @@ class Admission:
 
     # -- hosts in trouble
 
-    def enter(self, sent: SentRequest) -> Refusal | None:
+    def enter(self, sent: SentRequest) -> HostPause | None:
         """Return None if a request may be sent to its host now."""
         breaker = self.troubled.get(sent.origin)
         if breaker is None:
@@ -131,7 +131,7 @@ class Admission:
         sent.placed = refusal is None and breaker.limited
         return refusal
 
-    async def sit_out(self, refusal: Refusal, sent: SentRequest) -> None:
+    async def sit_out(self, refusal: HostPause, sent: SentRequest) -> None:
         """
         Wait until the host of a request may be tried again, and take the time from its patience.
 
@@ -263,7 +263,7 @@ class Admission:
                 change.set_result(None)
 
 
-def _paused_error(refusal: Refusal, sent: SentRequest) -> HostPausedError:
+def _paused_error(refusal: HostPause, sent: SentRequest) -> HostPausedError:
     """Return the error of a request that must not be sent now."""
     seconds = _TRYING if refusal.seconds is None else refusal.seconds
     then = "Run again later." if refusal.lasting else f"It is tried again in {seconds:.0f} s."

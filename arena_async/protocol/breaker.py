@@ -19,7 +19,7 @@ import attrs
 from arena_async.options import RetryPolicy
 from arena_async.protocol.retry import backoff
 
-__all__ = ["FAILURES", "Breaker", "Refusal"]
+__all__ = ["FAILURES", "Breaker", "HostPause"]
 
 #: Failures in a row that pause a host.
 FAILURES = 3
@@ -32,7 +32,7 @@ _LEAST = 0.1
 
 
 @attrs.frozen
-class Refusal:
+class HostPause:
     """
     A request must not be sent now.
 
@@ -76,14 +76,14 @@ class Breaker:
     _out: int = attrs.field(init=False, default=0)
     _why: str = attrs.field(init=False, default="")
 
-    def enter(self, now: float) -> Refusal | None:
+    def enter(self, now: float) -> HostPause | None:
         """Return None if a request may be sent now; it has taken a place if the host is ``limited``."""
         if not self.limited:
             return None
         if now < self._until:
-            return Refusal(self._until - now, self._until - self._since > self.policy.timeout, self._why)
+            return HostPause(self._until - now, self._until - self._since > self.policy.timeout, self._why)
         if self._out >= max(self._width, 1):
-            return Refusal(None, lasting=False, why=self._why)
+            return HostPause(None, lasting=False, why=self._why)
         if not self._width:
             self._width = 1
             if now - self._since > self.policy.timeout:

@@ -166,6 +166,11 @@ class HeldBack:
     )
     count: int = 0
 
+    def put(self, order: ResponseOrder, job: Job, outcome: Outcome, entry: LedgerEntry) -> None:
+        """Hold the outcome of a committed file back."""
+        self.rows[order].append((job, outcome, entry))
+        self.count += 1
+
     async def settle(
         self, context: Context, committing: int, *, at_once: bool
     ) -> list[tuple[Job, Outcome, int] | tuple[Job, None, int]]:

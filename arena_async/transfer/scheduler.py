@@ -71,8 +71,7 @@ class TransferRun:
         self.outcomes: deque[Numbered] = deque()
         self.error: ArenaAsyncError | None = None
         self.failure: BaseException | None = None
-        self._context = context
-        self._root = str(context.root)
+        self._context, self._root = context, str(context.root)
         self._max_open = 2 * context.widest + _WAITING
         self._queue, self._held = JobQueue(), HeldBack()
         self._tasks = OwnTasks(self._note_failure)
@@ -287,16 +286,13 @@ class TransferRun:
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is the outcome of this file alone
             outcome, done, stop = await fail(job, _failure_of(error, job), self._source)
             waiting.note_stop(job, stop)
-            if stop is not None:
-                self.error = self.error or outcome.error
+            self.error = self.error or (outcome.error if stop is not None else None)
             waiting.follow(job, failure, 0.0)
             self._end(job, outcome, done=done, deliver=stop not in ("service", "host"))
             return
         if context.emitter.active:
             context.emitter.emit(_retrying(job, failure, wait))
         waiting.put(job, failure, wait, shared=shared)
-
-    # -- commits and the end of a job
 
     async def _collect(self) -> None:
         """Take what the committer has finished, as long as it has files of this run or some are held back."""
@@ -321,8 +317,7 @@ class TransferRun:
                 if job.order is None or pending.entry is None:
                     self._end(job, outcome, done=pending.entry.size if pending.entry else 0)
                 else:
-                    self._held.rows[job.order].append((job, outcome, pending.entry))
-                    self._held.count += 1
+                    self._held.put(job.order, job, outcome, pending.entry)
             if self._committing:  # Nothing was awaited since the batches were taken, so that none is missed.
                 await self._context.committer.changed()
         self._collecting = False

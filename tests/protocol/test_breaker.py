@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arena_async.options import RetryPolicy
-from arena_async.protocol.breaker import FAILURES, Breaker, Refusal
+from arena_async.protocol.breaker import FAILURES, Breaker, HostPause
 
 
 def breaker(**policy: float) -> Breaker:
@@ -36,7 +36,7 @@ def test_three_failures_in_a_row_pause_a_host() -> None:
     found.fail(0, "a")
     found.fail(0, "b")
     found.fail(0, "c")
-    assert found.enter(0) == Refusal(1.5, lasting=False, why="c")
+    assert found.enter(0) == HostPause(1.5, lasting=False, why="c")
 
 
 @pytest.mark.parametrize(("wait", "at_once", "until"), [(17.0, False, 17.0), (None, True, 0.75), (0.1, True, 0.75)])
@@ -44,14 +44,14 @@ def test_one_is_enough_for_a_429_and_for_a_time(*, wait: float | None, at_once: 
     """The stated time or a back-off, whichever is longer."""
     found = breaker()
     found.fail(0, "429", wait=wait, at_once=at_once)
-    assert found.enter(0) == Refusal(until, lasting=False, why="429")
+    assert found.enter(0) == HostPause(until, lasting=False, why="429")
 
 
 def test_one_request_tries_after_a_pause() -> None:
     """The others wait for it; its place comes back when it says nothing."""
     found = paused(breaker())
     assert found.enter(1.5) is None
-    assert found.enter(1.5) == Refusal(None, lasting=False, why="503")
+    assert found.enter(1.5) == HostPause(None, lasting=False, why="503")
     found.leave()
     assert found.enter(1.5) is None
 
@@ -75,9 +75,9 @@ def test_what_was_sent_before_the_pause_says_nothing_new() -> None:
     found = paused(breaker())
     found.fail(1, "503")
     found.succeed(1)
-    assert found.enter(1) == Refusal(0.5, lasting=False, why="503")
+    assert found.enter(1) == HostPause(0.5, lasting=False, why="503")
     found.fail(1, "503", wait=20)
-    assert found.enter(1) == Refusal(20.0, lasting=False, why="503")
+    assert found.enter(1) == HostPause(20.0, lasting=False, why="503")
 
 
 def test_one_more_may_be_out_for_each_that_succeeded() -> None:
@@ -101,10 +101,10 @@ def test_one_more_may_be_out_for_each_that_succeeded() -> None:
 def test_an_outage_lasts_when_the_next_try_comes_after_the_timeout() -> None:
     """Whoever asks later, waits anew."""
     found = paused(breaker(timeout=2))
-    assert found.enter(0) == Refusal(1.5, lasting=False, why="503")
+    assert found.enter(0) == HostPause(1.5, lasting=False, why="503")
     assert found.enter(1.5) is None
     found.fail(1.5, "503", placed=True)
-    assert found.enter(1.5) == Refusal(2.5, lasting=True, why="503")
+    assert found.enter(1.5) == HostPause(2.5, lasting=True, why="503")
     assert found.enter(3600) is None
     found.fail(3600, "503", placed=True)
     refusal = found.enter(3600)
@@ -140,7 +140,7 @@ def test_pages_in_a_row_pause_a_host_whatever_the_statuses_say() -> None:
     assert refusal is not None
     assert found.enter(refusal.seconds or 0) is None
     found.succeed(2, placed=True)
-    assert found.enter(2) == Refusal(1.0, lasting=False, why="a page came in the place of content")
+    assert found.enter(2) == HostPause(1.0, lasting=False, why="a page came in the place of content")
     found.judge(2, content=True)
     assert found.enter(2) is None
     assert found.enter(2) is None

@@ -294,15 +294,15 @@ async def test_the_copy_knows_everything(tmp_path: Path) -> None:
     """Cached facts, too."""
     async with Mirror(tmp_path) as mirror:
         await mirror.sync(zips("a"))
-        ledger = Ledger(state(tmp_path) / "ledger.sqlite")
+        ledger = Ledger(state(tmp_path))
         ledger.write_facts({"run": "its files"})
         ledger.close()
-        (state(tmp_path) / "ledger.sqlite.copy").unlink()
+        (state(tmp_path).with_name("ledger.sqlite.copy")).unlink()
         await mirror.sync(zips("a"))
     damage(state(tmp_path), "empty")
 
     async with Mirror(tmp_path) as mirror:
         await mirror.sync(zips("a"))
-    ledger = Ledger(state(tmp_path) / "ledger.sqlite")
+    ledger = Ledger(state(tmp_path))
     assert ledger.facts(["run"]) == {"run": "its files"}
     ledger.close()
