@@ -51,7 +51,9 @@ async def recover(job: Job, failure: Exception, source: Source) -> Recovery:
     # retries are taken from what all files of the service share.
     mixed_up = job.order is not None and job.order.broken
     free = mixed_up or recovery.move is Move.RENEW or isinstance(failure, AuthenticationError)
-    job.order = None if mixed_up else job.order
+    if mixed_up:
+        await put_down(job, context)
+        job.order = None
     if not free and job.tries.without_progress and not context.budget.spend(job.budget):
         raise failure
     await _prepare(job, recovery, failure, source)
