@@ -384,6 +384,8 @@ async def put_down(job: Job, context: Context, *, drop: bool = False, keep: bool
     """
     Close the partial file, or remove it, or record first everything that was received; safe without one.
 
+    What came over a connection that was out of order is removed: it may be the content of another file.
+
     Returns:
         Bytes that a later run goes on with.
     """
@@ -391,6 +393,7 @@ async def put_down(job: Job, context: Context, *, drop: bool = False, keep: bool
     if staged is None:
         return 0
     job.validator, job.total, job.recovered = None, None, False
+    drop = drop or (job.order is not None and job.order.broken)
     await context.run(staged.drop if drop else staged.keep if keep else staged.close)
     return staged.recorded_bytes
 

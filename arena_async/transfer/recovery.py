@@ -57,6 +57,7 @@ async def recover(job: Job, failure: Exception, source: Source, *, shared: bool 
     if recovery.move is Move.GIVE_UP:
         raise failure
     if job.order is not None and job.order.broken:
+        await put_down(job, context)
         job.order = None  # What comes next is judged by its own connection.
     await _prepare(job, recovery, failure, source)
     return recovery

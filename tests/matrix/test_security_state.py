@@ -208,7 +208,7 @@ LEASES = {
 @pytest.mark.parametrize(
     "change",
     [
-        *list(LEASES)[:1],
+        control("a process that is no number", reason="it is left out where it is not removed"),
         control("a count that is no number", reason="it counts as one that does not move"),
         control("a lease that is no text", reason="its machine is none, and its query nobody's"),
         *list(LEASES)[3:5],

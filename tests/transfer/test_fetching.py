@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from cancel_everywhere import HOW, How, cancel_at_every_await
 from directory_bench import Bench, one
@@ -29,7 +30,7 @@ from arena_async.errors import (
     TransportError,
 )
 from arena_async.options import KIB, MIB
-from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.files import OpenedFile, RemoteFile, ResponseOrder
 from arena_async.protocol.messages import Secret
 
 SIZE = 300_000
@@ -127,6 +128,27 @@ async def test_what_an_earlier_run_left_is_continued(bench: Bench) -> None:
     assert outcome.sha256 == hashlib.sha256(BODY).hexdigest()
     assert (bench.root / "files" / "a.bin").read_bytes() == BODY
     assert bench.partials() == []
+
+
+@pytest.mark.parametrize("broken", [True, False])
+async def test_what_came_out_of_order_is_not_recorded(bench: Bench, broken: bool) -> None:
+    """It may be the content of another file, so that a later run begins anew; else it goes on."""
+    files = one(Source(body=BODY, faults=[200_000, QuotaExhaustedError("It is used up.")]), size=SIZE)
+    in_order, order = files.open, ResponseOrder()
+    order.broken = broken
+
+    async def out_of_order(*args: Any, **how: Any) -> OpenedFile:
+        return attrs.evolve(await in_order(*args, **how), order=order)
+
+    files.open = out_of_order  # type: ignore[method-assign]
+    await bench.sync(files, attempts=1)
+    left = bench.partials("*.part")
+    files.open = in_order  # type: ignore[method-assign]
+    outcome = await bench.fetch(files)
+
+    assert len(left) == (0 if broken else 1)
+    assert files.requested[-1].offset == (0 if broken else 200_000)
+    assert outcome.sha256 == hashlib.sha256(BODY).hexdigest()
 
 
 async def test_what_a_second_interruption_leaves_is_continued_too(bench: Bench) -> None:
