@@ -246,8 +246,8 @@ async def test_a_stored_session_is_private_and_never_in_an_open_folder(world: Wo
         try:
             async with ArenaClient(credentials, base_url=server.base_url, session_store=store) as arena:
                 await arena.extracts.search().first()
-                assert session.encode() in store.read_bytes()
-                assert stat.S_IMODE(store.stat().st_mode) == 0o600
+                (stored,) = [path for path in private.iterdir() if session.encode() in path.read_bytes()]
+                assert stat.S_IMODE(stored.stat().st_mode) == 0o600
         finally:
             os.umask(before)
 

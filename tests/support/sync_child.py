@@ -13,7 +13,7 @@ the counts of the report at the end. What else may be said:
 ``exit_at``    leave at once, as ``os._exit`` does, from the observer, when a file has come that far (bytes)
 ``fsize``      no file may become larger (``RLIMIT_FSIZE``, bytes)
 ``umask``      the umask
-``lies``       the lock is granted to everybody
+``lies``       the lock is granted to everybody, and nothing is remembered: no run waits for another one
 ``workers``    open bodies at the most
 ``powered``    the power stays on: what forces data to the disk is only counted, and costs no time
 ``durability`` as in the options
@@ -43,7 +43,7 @@ from inherited import take_over
 from internals import rig
 from part_sizes import EAGER, Ticking, UnevenFiles
 
-from arena_async import Event, Finished, Mirror, Progress
+from arena_async import Downloader, Event, Finished, Mirror, Progress
 from arena_async.options import KIB, Clock, TransferOptions
 from arena_async.transfer import ledger_schema
 
@@ -175,14 +175,15 @@ async def live(settings: dict[str, Any]) -> None:
         clock = itertools.count().__next__
     elif settings.get("split"):  # How many connections a file gets must not depend on how busy the machine is.
         clock = Ticking().clock
-    mirror = Mirror(settings["to"], options=options, observer=life.say, clock=Clock(monotonic=clock))
+    engine = Downloader if settings.get("lies") else Mirror
+    mirror = engine(settings["to"], options=options, observer=life.say, clock=Clock(monotonic=clock))
     rig(mirror, disk=life.disk(), record_every=settings.get("flush_unit", 64 * KIB))
     files = fileset(settings["files"], settings.get("base_url"), split=bool(settings.get("split")))
     if isinstance(files, UnevenFiles):
         files.per_file = 0
         rig(mirror, splitting=EAGER)
     async with mirror:
-        report = await mirror.sync(files)  # type: ignore[arg-type]
+        report = await (mirror.sync(files) if isinstance(mirror, Mirror) else mirror.run(files))  # type: ignore[arg-type]
     counts = {action.value: count for action, count in report.counts.items() if count}
     _print(
         json.dumps({"counts": counts, "failures": len(report.failures), "steps": life.steps, "received": life.received})
