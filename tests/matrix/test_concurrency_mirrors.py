@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 
 from disks import Call, RateLimiter, RecordingDisk
 from internals import rig
@@ -38,7 +40,7 @@ class Paused(SessionFiles):
 
 @row("CC20", protection="a listing lowers no number that a newer one wrote")
 async def test_two_that_prune_at_once_remove_nothing_that_is_listed(world: World) -> None:
-    """CC20: the second listing overtakes the first, which goes on; then the second one prunes."""
+    """CC20: the second listing overtakes one that counts as ended, since it was suspended; it goes on, and both prune."""
     half, noted, pruned = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -60,6 +62,9 @@ async def test_two_that_prune_at_once_remove_nothing_that_is_listed(world: World
             await first.sync(files)
             slow = asyncio.create_task(first.sync(Paused(files, COUNT // 2, overtaken), prune="force"), name="slow")
             await half.wait()
+            with closing(sqlite3.connect(world.root / ".arena-async" / "ledger.sqlite")) as ledger:
+                ledger.execute("DELETE FROM leases")
+                ledger.commit()
             fast = asyncio.create_task(second.sync(Paused(files, COUNT, pruned.wait), prune="force"), name="fast")
             slow_report = await slow
             pruned.set()

@@ -327,7 +327,8 @@ async def test_an_answer_that_is_no_file_is_not_kept(world: World, extension: st
         report = await download(world, files)
 
     assert isinstance(report.outcomes[0].error, ContentError)
-    assert [seen.path for seen in server.requests] == ["/a", "/portal"]
+    # Once more: a page says something about the host, which may be well by then.
+    assert [seen.path for seen in server.requests] == ["/a", "/portal"] * 2
     assert not (world.root / "files" / f"a{extension}").exists()
 
 

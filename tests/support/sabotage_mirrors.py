@@ -64,4 +64,8 @@ def _(patch: Patch) -> None:
 
 @protection("what verify found is written about the row that it read")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.ledger:_unchanged", lambda _, entries: list(entries))
+    def whichever(self: Any, times: Any) -> None:
+        rows = [(mtime_ns, entry.key) for entry, mtime_ns in times]
+        self._run(lambda db: db.executemany("UPDATE files SET mtime_ns = ? WHERE key = ?", rows))
+
+    patch.replace("arena_async.transfer.ledger:Ledger.retime", whichever)
