@@ -321,16 +321,17 @@ def _mask(text: str) -> str:
     return text
 
 
-def read_http_date(text: str | None) -> datetime | None:
+def read_http_date(text: str | None, *, far: datetime | None = None) -> datetime | None:
     """
     Return the date (aware) of a header such as ``Date``, in any format of mail headers; None if it is not one.
 
-    A year before 1970 or after 2999 is none: with such a distance to the clock here, times could not be computed.
+    A year before 1970 is none, and so is one after 2999 unless ``far`` stands for it: with such a distance to the clock
+    here, times could not be computed.
     """
     try:
         timestamp = parsedate_to_datetime(text or "")
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     if not 1970 <= timestamp.year < 3000:
-        return None
+        return far if timestamp.year >= 3000 else None
     return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)

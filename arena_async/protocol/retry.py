@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import attrs
 
@@ -22,6 +22,8 @@ __all__ = ["MAX_RETRY_AFTER", "RequestAttempt", "backoff", "read_retry_after", "
 #: Seconds that a ``Retry-After`` may state, at most.
 MAX_RETRY_AFTER = 366 * 86_400.0
 
+#: Any date after the year 2999.
+_FAR = datetime(2999, 12, 31, tzinfo=UTC)
 _SECONDS = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]*)?", re.ASCII)
 
 
@@ -120,5 +122,5 @@ def _read_one(value: str, now: datetime) -> list[float]:
     numbers = [part.strip() for part in value.split(",")]
     if all(_SECONDS.fullmatch(part) for part in numbers):
         return [float(part) for part in numbers]
-    timestamp = read_http_date(value)
+    timestamp = read_http_date(value, far=_FAR)
     return [] if timestamp is None else [(timestamp - now).total_seconds()]

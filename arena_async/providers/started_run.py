@@ -102,7 +102,8 @@ class RunFetch(Generic[R]):
                 if once.repeatable:
                     await once.finish()
                 raise
-            report = await mirror.sync(self.files_of(run))
+            # Who calls again wants the files, whatever became of them before.
+            report = await mirror.sync(self.files_of(run), ask_again=True)
             report.raise_for_failures()
             await once.finish(self.duration_of(run))
             return Fetched(

@@ -40,7 +40,7 @@ class Paused(SessionFiles):
 
 @row("CC20", protection="a listing lowers no number that a newer one wrote")
 async def test_two_that_prune_at_once_remove_nothing_that_is_listed(world: World) -> None:
-    """CC20: the second listing overtakes one that counts as ended, since it was suspended; it goes on, and both prune."""
+    """CC20: the second listing overtakes one that counts as ended, and goes on; both prune."""
     half, noted, pruned = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
