@@ -27,6 +27,8 @@ _JSON = re.compile(r"\{\s*[\"}]|\[\s*[\[\]{\"\d-]")
 _NO_TABLE = re.compile(r"html|xml|json|javascript|pdf|image/|audio/|video/|multipart/", re.IGNORECASE)
 #: Types of documents that servers send in the place of a file.
 _DOCUMENT_TYPE = re.compile(r"\s*(?:text/html|application/xhtml\+xml)", re.IGNORECASE)
+#: Control characters that text does not have, and how rare they are in it at least.
+_CONTROLS, _RARE = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]"), 50
 #: Control characters that text may have: those of lines and columns, and the end mark of DOS.
 _ALLOWED = "\t\n\r\f"
 
@@ -89,6 +91,8 @@ def may_be_document(extension: str) -> bool:
 def document_in(head: bytes) -> str:
     """Return what kind of document some content begins as: ``"a web page"``, ``"an XML document"`` …, or ``""``."""
     text = (_decoded(head[:WINDOW]) or "").lstrip()
+    if len(_CONTROLS.findall(text)) * _RARE > len(text):
+        return ""  # Binary content that begins with a bracket.
     if _MARKUP.match(text):
         is_page = _HTML.match(text) or text.startswith("<!--")
         return "a web page" if is_page else "an XML document"

@@ -95,3 +95,12 @@ def test_the_type_of_a_page_is_that_of_html_only() -> None:
     assert is_document_type("application/xhtml+xml")
     assert not is_document_type("application/json")
     assert not is_document_type(None)
+
+
+@pytest.mark.parametrize("head", [b"<file 00000000>\n", b'{"', b"[1", b"<!-- x -->"])
+def test_binary_content_is_no_document_whatever_it_begins_with(head: bytes) -> None:
+    """A page has text behind its first bracket; one stray control character does not make it binary."""
+    noise = bytes(range(256)) * 4
+
+    assert document_in(head + noise) == ""
+    assert document_in(b"<html><body>" + b"The service is away. " * 20 + b"\x01</body></html>") == "a web page"

@@ -190,7 +190,7 @@ async def test_the_gap_of_one_subject_hides_no_other(
     simulator.change_file(other)
     simulator.inject(faults.lose_rows(count=1), on=FILES, after=1)  # the first one tells how many there are
 
-    found, error = await take(client.study_files(234).since(SINCE))
+    found, error = await take(client.study_files(234).since(known(simulator)))
 
     assert [file.fields["subject"] for file in found].count(str(other.subject)) == 4
     assert len(found) == 7
@@ -205,7 +205,7 @@ async def test_what_changed_is_listed_although_a_subject_is_missing(
     simulator.change_file(simulator.files[100])
     simulator.inject(faults.lose_rows(count=1), on=SUBJECTS)
 
-    found, error = await take(client.study_files(234).since(SINCE))
+    found, error = await take(client.study_files(234).since(known(simulator)))
 
     assert {file.fields["subject"] for file in found} == {str(simulator.files[100].subject)}
     assert isinstance(error, ListingError)
