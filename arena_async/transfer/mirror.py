@@ -214,9 +214,7 @@ class Mirror(DirectoryOwner):
             if run.listing.count:
                 report = await self._with_missing(report, listed, prune=prune)
         if whole and not report.failures and not report.not_started:
-            # What was refused by this service and may be had another time has to be listed again.
-            refused = {row.file.listed_in for row in report.outcomes if row.action is Action.SKIP and not row.file.skip}
-            newest = {name: min(at, started) for name, at in run.planner.newest.items() if name not in refused}
+            newest = {name: min(at, started) for name, at in run.planner.newest.items()}
             await context.run(context.ledger.set_watermarks, scope, newest)
         return report
 

@@ -214,7 +214,7 @@ async def test_cancelled_at_any_await_no_connection_of_a_split_file_runs_on(worl
 
         cancelled, last = 0, 0
         async with mirror:
-            async for stopped in cancel_at_every_await(start, how=how, maximum=390, everywhere=True, every=3):
+            async for stopped in cancel_at_every_await(start, how=how, maximum=390, everywhere=True):
                 assert stopped.cancelled or stopped.result.failures == ()
                 assert not [task for task in asyncio.all_tasks() if task.get_name() == "arena_async part"]
                 cancelled, last = cancelled + stopped.cancelled, stopped.at

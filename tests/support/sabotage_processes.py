@@ -77,7 +77,7 @@ def _(patch: Patch) -> None:
         pass
 
     patch.replace("arena_async.transfer.leases:RunLease.take", at_once)
-    patch.replace("arena_async.transfer.leases:RunLease.claim", lambda self, entries: set())
+    patch.replace("arena_async.transfer.leases:RunLease.claim", lambda self, entries, **_: set())
 
 
 @protection("a run that is not to wait ends")
@@ -103,7 +103,7 @@ def _(patch: Patch) -> None:
 
 @protection("a file is claimed before it is requested")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.leases:RunLease.claim", lambda self, entries: set())
+    patch.replace("arena_async.transfer.leases:RunLease.claim", lambda self, entries, **_: set())
 
 
 @protection("a process is named by its start too")

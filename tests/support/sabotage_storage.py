@@ -150,6 +150,7 @@ def _(patch: Patch) -> None:
 @protection("a time in the future moves no watermark")
 def _(patch: Patch) -> None:
     patch.add("arena_async.transfer.mirror:min", lambda newest, _: newest)
+    patch.replace("arena_async.transfer.ledger_schema:FORGET_WATERMARKS", "DELETE FROM watermarks WHERE 0 AND ? <> ?")
 
 
 # --- partial files ----------------------------------------------------------------------------------------------------

@@ -671,13 +671,13 @@ def _(patch: Patch) -> None:
 
 @protection("what people uploaded is theirs")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.transfer:_new_verifier")
+    given = patch.current("arena_async.transfer:new_verifier")
 
     def strict(job: Any, *args: Any) -> Any:
         job.file = attrs.evolve(job.file, uploaded=False)
         return given(job, *args)
 
-    patch.replace("arena_async.transfer:_new_verifier", strict)
+    patch.replace("arena_async.transfer:new_verifier", strict)
 
 
 @protection("a coding is one only if it is registered")
