@@ -187,7 +187,7 @@ TIMES = {
     "absent": ("", None),
     "early": ("1600-01-01T00:00:00Z", "Sat, 01 Jan 1600 00:00:00 GMT"),
     "unset": ("0001-01-01T00:00:00", "Mon, 01 Jan 0001 00:00:00 GMT"),
-    "late": ("9998-12-31T23:59:59.9999999Z", "Fri, 31 Dec 9999 23:59:59 GMT"),
+    "late": ("2998-12-31T23:59:59.9999999Z", "Fri, 31 Dec 9999 23:59:59 GMT"),
     "garbage": ("the day before yesterday", "\xff\xfe soon"),
 }
 
