@@ -56,7 +56,7 @@ def put(server: Nginx, name: str, body: bytes) -> None:
 
 
 async def test_a_crowded_server_is_waited_for_as_long_as_it_says(nginx: Nginx, tmp_path: Path) -> None:
-    """429 with Retry-After: the files that were refused wait at least so long, and come."""
+    """429 with Retry-After: the host is left alone for at least so long, and all files come."""
     names = [f"crowded/day-{number}.csv" for number in range(8)]
     for name in names:
         put(nginx, name, content(300_000, seed=name))
@@ -74,8 +74,10 @@ async def test_a_crowded_server_is_waited_for_as_long_as_it_says(nginx: Nginx, t
     report.raise_for_failures()
     statuses = Counter(served.status for served in nginx.log)
     assert statuses[200] == 8
-    assert statuses[429] == len(waited) >= 1
-    assert all(7 <= seconds < 70 for seconds in waited)
+    # All in flight may be refused, and nobody asks again until the time is over: what is left of it is waited for.
+    assert 1 <= statuses[429] <= 8
+    assert max(waited) >= 7
+    assert all(seconds < 70 for seconds in waited)
     for name in names:
         assert (tmp_path / "here" / "served" / name).read_bytes() == content(300_000, seed=name)
 
