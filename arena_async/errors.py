@@ -222,7 +222,7 @@ class ServerError(ApiError):
 
 class HostPausedError(ServerError):
     """
-    Nothing was sent: the host failed repeatedly or asked for a pause, and nobody sends to it for a while.
+    Nothing was sent: the host failed repeatedly or stated a pause, and no request is sent to it for a while.
 
     ``retry_after`` is the number of seconds after which it is tried again.
     """

@@ -133,14 +133,14 @@ class Admission:
 
     async def sit_out(self, refusal: HostPause, sent: SentRequest) -> None:
         """
-        Wait until the host of a request may be tried again, and take the time from its patience.
+        Wait until the host of a request may be tried again, and subtract the time from what it may wait.
 
         Raises:
             HostPausedError: That takes longer than the request can wait.
             ClosedError: The session was closed meanwhile.
         """
         seconds = refusal.seconds
-        if refusal.lasting or sent.patience <= (seconds or 0.0):
+        if refusal.lasting or sent.host_wait <= (seconds or 0.0):
             raise _paused_error(refusal, sent)
         began = self._clock.monotonic()
         if seconds is None:
@@ -149,7 +149,7 @@ class Admission:
             await change
         else:
             await self._clock.sleep(seconds)
-        sent.patience -= max(self._clock.monotonic() - began, seconds or 0.0)
+        sent.host_wait -= max(self._clock.monotonic() - began, seconds or 0.0)
         self.check_open(sent.request)
 
     def note_broken(self, sent: SentRequest, error: BaseException) -> None:
@@ -178,7 +178,7 @@ class Admission:
         self._tidy(sent.origin, breaker)
 
     def judge(self, origin: str, content: bool) -> None:  # noqa: FBT001  # As OpenedFile.judge takes it.
-        """Note whether a body was what was asked for, or a page in the place of content."""
+        """Note whether a body was what was requested, or a page in the place of content."""
         breaker = self.troubled.get(origin)
         if breaker is None and not content:
             breaker = self._new_breaker(origin)

@@ -137,7 +137,7 @@ class SentRequest(Waiting):
         held_back: Seconds that it waited for the quota.
         origin: Where it goes.
         placed: Whether it has a place among the few requests that a host in trouble may get.
-        patience: Seconds that it may wait for a host in trouble.
+        host_wait: Seconds that it may wait for a host in trouble.
         expired: Whether its time had run out before it was sent.
         waiting: Whether it waited for the next quota window.
         form: The form that is sent with it.
@@ -161,7 +161,7 @@ class SentRequest(Waiting):
     held_back: float = 0.0
     origin: str = ""
     placed: bool = False
-    patience: float = 0.0
+    host_wait: float = 0.0
     expired: bool = False
     waiting: bool = False
     form: Form | None = None

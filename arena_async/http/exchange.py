@@ -234,13 +234,13 @@ class Exchange:
 
     async def _wait_for_host(self, sent: SentRequest, login: SharedLogin | None) -> float:
         """Wait until a request may be sent to its host, maybe with a newer credential, and return the seconds."""
-        patience = sent.patience
+        left = sent.host_wait
         # In this order: who has a place has to be sent at once, and a login may need one of its own.
         while (refusal := self.admission.enter(sent)) is not None:
             await self.admission.sit_out(refusal, sent)
             if login is not None:
                 sent.held = await login.held()
-        return patience - sent.patience
+        return left - sent.host_wait
 
     async def finish(
         self, response: aiohttp.ClientResponse, sent: SentRequest, *, max_size: int | None = None
@@ -276,7 +276,7 @@ class Exchange:
             )
         if response.status == 202:
             wait = read_retry_after(response.headers.get_all("Retry-After"), self.clock.now())
-            problem = "status 202. The content is not ready yet, and is asked for again"
+            problem = "status 202. The content is not ready yet, and is requested again"
             return ServerError(f"{line}: {problem}.", status=202, request=line, transient=True, retry_after=wait)
         if response.status < 400:
             return ApiError(
@@ -343,7 +343,7 @@ async def send_with_retries(
     last: ArenaAsyncError | None = None
     while True:
         left = policy.timeout - (clock.monotonic() - began - held_back)
-        sent = SentRequest(request, metered=request.metered, patience=left)
+        sent = SentRequest(request, metered=request.metered, host_wait=left)
         try:
             return await once(sent, left)
         except ArenaAsyncError as caught:

@@ -25,8 +25,8 @@ __all__ = ["FAILURES", "Breaker", "HostPause"]
 FAILURES = 3
 #: Requests that may be out once so many have succeeded since the pause: the host is healthy again.
 _HEALTHY = 64
-#: Seconds to wait for the word about the content of a response that may be a page again.
-_VERDICT = 1.0
+#: Seconds to wait for the judgement of a response that may be a page again.
+_JUDGE_SECONDS = 1.0
 #: Seconds of a pause at least, once a policy without waits has used up its attempts.
 _LEAST = 0.1
 
@@ -87,7 +87,7 @@ class Breaker:
         if not self._width:
             self._width = 1
             if now - self._since > self.policy.timeout:
-                self._since = now  # Whoever asks now, waits anew.
+                self._since = now  # A request that comes now waits anew.
         self._out += 1
         return None
 
@@ -105,7 +105,7 @@ class Breaker:
             now: The time.
             why: How, in a few words.
             placed: Whether it had taken a place.
-            wait: Seconds that the host asked to wait, or None.
+            wait: Seconds that the host wants it to wait, or None.
             at_once: Whether one failure is enough, as for a 429; so it is with ``wait``.
         """
         self._out -= placed
@@ -113,7 +113,7 @@ class Breaker:
         self._why = why
         self._since = now if self._since == math.inf else self._since
         if self.limited and (not self._width or not (placed or at_once)):
-            # It was sent before the pause: nothing new, unless it asks for more time.
+            # It was sent before the pause: nothing new, unless it states more time.
             self._until = max(self._until, now + (wait or 0.0))
         elif at_once or wait is not None or self._row >= FAILURES or self._width == 1:
             self._pause(now, wait or 0.0)
@@ -123,12 +123,12 @@ class Breaker:
         self._out -= placed
         if self._pages:
             if placed and self._width == 1:
-                self._until = max(self._until, now + _VERDICT)
+                self._until = max(self._until, now + _JUDGE_SECONDS)
         elif placed or not self.limited:
             self._recover()
 
     def judge(self, now: float, *, content: bool) -> None:
-        """Note that the body of a response was what was asked for, or that a page came in the place of content."""
+        """Note that the body of a response was what was requested, or that a page came in the place of content."""
         if content:
             self._pages = 0
             if self._width == 1 or not self.limited:

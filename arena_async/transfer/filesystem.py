@@ -297,7 +297,7 @@ class FileSystem:
 
 
 def is_out_of_files(error: Exception) -> bool:
-    """Return whether too many files are open: some are closed in a moment, and the disk is all right."""
+    """Return whether too many files are open: some are closed soon, and the disk is all right."""
     cause = error.__cause__ or error.__context__
     return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
 
@@ -380,7 +380,7 @@ def read_small(files: FileSystem, directory: Handle, name: str) -> bytes | None:
     """
     Read a small file of ours; None when it is missing, is no file, or is larger than any of ours.
 
-    Raises ``OSError`` where that cannot be told.
+    Raises ``OSError`` where that is not known.
     """
     try:
         file = again(files.open_file, directory, name)

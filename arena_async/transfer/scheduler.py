@@ -198,11 +198,13 @@ class TransferRun:
             return
         if decision.group:
             self.planner.drop(row.key)
-        self._deliver(row.number, _decided(row, decision, self._root), told=not self.planner.dry)
+        self._deliver(row.number, _decided(row, decision, self._root), report=not self.planner.dry)
 
-    def _deliver(self, number: int, outcome: Outcome, *, done: int = 0, told: bool = True, kept: bool = False) -> None:
-        """Tell the observer of an outcome, and deliver it unless it is kept: the error is that of the run then."""
-        if told and self._context.emitter.active:
+    def _deliver(
+        self, number: int, outcome: Outcome, *, done: int = 0, report: bool = True, kept: bool = False
+    ) -> None:
+        """Report an outcome to the observer, and deliver it unless it is kept: the error is that of the run then."""
+        if report and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome, bytes_done=done))
         if not kept:
             self._delivered += 1
@@ -337,7 +339,7 @@ class TransferRun:
 
 
 def _failure_of(error: BaseException, job: Job | None = None) -> Exception:
-    """Return what has failed, also for a cancellation that nobody here asked for; one of ours is raised again."""
+    """Return what has failed, also for a cancellation that this library did not request; others are raised again."""
     if isinstance(error, Exception):
         return error
     if not is_stray(error):

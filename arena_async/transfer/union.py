@@ -60,7 +60,7 @@ def one_of(failures: Sequence[Exception]) -> Exception:
     """
     Return one of the errors of several lists, to be raised, with the others as notes.
 
-    It is "not found" only where all of them are: whoever takes that for "gone" learns nothing about other lists.
+    It is "not found" only where all of them are: it says nothing about other lists.
     """
     found = min(failures, key=lambda error: isinstance(error, NotFoundError))
     for other in failures:

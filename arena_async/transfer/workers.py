@@ -108,7 +108,7 @@ class OwnTasks:
 
 
 def is_stray(error: BaseException) -> bool:
-    """Return whether an error is a cancellation that nobody asked of this task: somebody else's code has raised it."""
+    """Return whether an error is a cancellation that was not requested of this task, but raised by other code."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
 

@@ -299,13 +299,13 @@ class SharedSessions:
         return tuple(at for at in record.relogins if self._since(at) < RELOGIN_SECONDS)
 
     def _now(self) -> dict[str, Any]:
-        """Return this moment, for other processes."""
+        """Return the time now, for other processes."""
         clock = self._clock
         return {"at": clock.now().timestamp(), "up": clock.monotonic(), "machine": self._process.machine}
 
-    def _since(self, moment: object) -> float:
-        """Return the seconds since a moment: by the time of day only where another boot or version wrote it."""
-        parts = moment if isinstance(moment, Mapping) else {"at": moment}
+    def _since(self, written: object) -> float:
+        """Return the seconds since something was written; by the date only where another boot or version wrote it."""
+        parts = written if isinstance(written, Mapping) else {"at": written}
         passed = self._clock.monotonic() - _number(parts.get("up"))
         if parts.get("machine") == self._process.machine and passed >= 0:
             return passed
