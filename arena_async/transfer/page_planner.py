@@ -51,6 +51,7 @@ class PagePlanner:
     Attributes:
         probes: By refused run that is due, the file that is requested before the others.
         claimed: Rows that another run of the directory is downloading, to be planned again.
+        listed_again: Rows that were planned once more, as older ones, at the end of the listing.
     """
 
     files: FileSet
@@ -67,6 +68,7 @@ class PagePlanner:
     newest: dict[str, datetime] = attrs.field(factory=dict)
     tenants: set[tuple[str, str]] = attrs.field(factory=set)
     claimed: list[PlannedRow] = attrs.field(factory=list)
+    listed_again: int = 0
     _looks: int = 0
     _unproved: bool = False
 
@@ -88,9 +90,12 @@ class PagePlanner:
         """
         return await self._proved(await self.context.run(self._plan_page, page, first, evicted=evicted))
 
-    async def plan_held(self) -> list[tuple[PlannedRow, Decision, bool]]:
-        """Return the same for the rows that were to be decided on at the end of the listing."""
-        return await self._proved(await self.context.run(self._plan_held)) if self.duplicates.held else []
+    async def plan_rest(self, first: int) -> list[tuple[PlannedRow, Decision, bool]]:
+        """Return the same at the end of the listing: rows that waited for it, and older ones to be fetched again."""
+        held = await self._proved(await self.context.run(self._plan_held)) if self.duplicates.held else []
+        evicted = await self._find_evicted() if self.duplicates.evicted else []
+        self.listed_again = len(evicted)
+        return held + (await self.plan_page(evicted, first, evicted=True) if evicted else [])
 
     def promote(self) -> None:
         """
@@ -114,12 +119,6 @@ class PagePlanner:
                 ledger.write((), completed=[moving])
                 ledger.replace([(new, None)])
 
-    async def find_evicted(self) -> list[RemoteFile]:
-        """Look older rows up whose newer ones came on a later page."""
-        evicted = self.duplicates.evicted
-        found = await self.files.find(list(evicted))
-        return [file for file in found if file.name in evicted.get(file.key, ())]
-
     async def plan_claimed(self) -> list[tuple[PlannedRow, Decision, bool]]:
         """Wait a while, and plan again what other runs had claimed: they have it now, or failed, or have ended."""
         await self.context.clock.sleep(pause_after(self._looks))
@@ -131,6 +130,12 @@ class PagePlanner:
         """Remove the claim of a file that is not downloaded by this run."""
         if self.lease is not None:
             self.lease.drop(key)
+
+    async def _find_evicted(self) -> list[RemoteFile]:
+        """Look older rows up whose newer ones came on a later page."""
+        evicted = self.duplicates.evicted
+        found = await self.files.find(list(evicted))
+        return [file for file in found if file.name in evicted.get(file.key, ())]
 
     async def _proved(
         self, planned: list[tuple[PlannedRow, Decision, bool]]

@@ -84,7 +84,8 @@ class TransferRun:
     @property
     def not_started(self) -> int:
         """Files that were listed and have no outcome (yet)."""
-        return self.listing.count - self.kept - self._delivered - self.planner.duplicates.repeated
+        listed = self.listing.count + self.planner.listed_again - self.planner.duplicates.repeated
+        return listed - self.kept - self._delivered
 
     # -- for the stream
 
@@ -151,11 +152,7 @@ class TransferRun:
         else:
             self.failure = self.failure or listing.failure
         if listing.whole and "disk" not in self._waiting.stopped:
-            await self._give_out(await planner.plan_held())
-            if planner.duplicates.evicted:
-                rows = await planner.find_evicted()
-                listing.count += len(rows)
-                await self._give_out(await planner.plan_page(rows, number, evicted=True))
+            await self._give_out(await planner.plan_rest(number))
         for step in self._refused.replace({job.key for job in self._queue.jobs}):
             self._take(step)
         if listing.whole and "disk" not in self._waiting.stopped:
