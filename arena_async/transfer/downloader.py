@@ -221,12 +221,11 @@ class DirectoryOwner:
     def _stream(
         self, files: FileSet, *, dry: bool = False, ask_again: bool = False, lease: RunLease | None = None
     ) -> OutcomeStream:
-        """Return a stream that ends with this object. What a narrowed listing lacks must not look gone to others."""
+        """Return a stream that ends with this object."""
         self._streams = [stream for stream in self._streams if not stream.closed]
         if self._remembers and isinstance(files, UsesMetadataCache):
             files = files.recalling(self._context)
-        scope = f"{files.scope} (changes)" if files.narrowed else files.scope
-        planner = PagePlanner(files, self._context, scope, dry, ask_again, lease)
+        planner = PagePlanner(files, self._context, dry, ask_again, lease)
         stream = OutcomeStream(TransferRun(files, self._context, planner), self._context)
         self._streams.append(stream)
         return stream

@@ -284,10 +284,19 @@ class Ledger:
         """Return how many files are here that listings of a scope have ever delivered."""
         return int(self._query((ledger_schema.COUNT_KNOWN, (scope,)))[0][0])
 
-    def end_listing(self, scope: str, generation: int) -> None:
-        """Note that a listing was complete, and remove rows that only served its own look-ups."""
+    def end_listing(self, scope: str, generation: int, *, whole: bool = True) -> None:
+        """
+        Remove rows that only served the look-ups of a listing, and note that it was complete.
+
+        Args:
+            scope: The name of the query.
+            generation: The number of the listing.
+            whole: Whether it was that of the whole query: what it lacks is gone.
+        """
         forget_listed = (ledger_schema.FORGET_LISTED, (scope, generation))
-        if self.remembers:
+        if self.remembers and not whole:
+            self._query(forget_listed)
+        elif self.remembers:
             forget_seen = (ledger_schema.FORGET_SEEN, {"scope": scope, "generation": generation})
             unlisted = (UNLISTED, {"scope": scope, "generation": generation})
             self._query(forget_listed, forget_seen, (ledger_schema.END_LISTING, (generation, scope)), unlisted)

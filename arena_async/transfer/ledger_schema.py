@@ -130,8 +130,18 @@ DROP TABLE old_scopes;
 DROP TABLE old_seen;
 """  # noqa: S608 - nothing but our own statements
 
+# Listings of changes had a scope of their own, in which their files stayed listed for ever.
+_ONE_SCOPE = """
+INSERT OR IGNORE INTO seen
+    SELECT c.id, s.key, c.generation
+    FROM scopes c JOIN scopes d ON d.scope IN (c.scope || ' (changes)', 'plan of ' || c.scope || ' (changes)')
+        JOIN seen s ON s.scope = d.id;
+DELETE FROM seen WHERE scope IN (SELECT id FROM scopes WHERE scope LIKE '% (changes)');
+DELETE FROM scopes WHERE scope LIKE '% (changes)';
+"""
+
 #: What leads from each earlier layout to the next one.
-_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER, 4: f"{_LEASES}{_WATERMARKS}{_REFUSALS}"}
+_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER, 4: f"{_LEASES}{_WATERMARKS}{_REFUSALS}{_ONE_SCOPE}"}
 
 SCHEMA = f"{_JOBS}{_FACTS}{_FILES}{_LEASES}{_WATERMARKS}{_REFUSALS}"
 

@@ -43,7 +43,6 @@ class PagePlanner:
     Args:
         files: The set, whose account and scope refusals are remembered for.
         context: The directory.
-        scope: The name of the query in the ledger.
         dry: Whether files are only planned.
         ask_again: Whether to request what was refused or failed for good in earlier runs.
         lease: Claims what is downloaded, where other runs may work on the directory; or None.
@@ -56,7 +55,6 @@ class PagePlanner:
 
     files: FileSet
     context: Context
-    scope: str
     dry: bool
     ask_again: bool
     lease: RunLease | None = None
@@ -228,7 +226,7 @@ class PagePlanner:
             return rows
         settled, aside = self.duplicates.settle(rows, known)
         if vacated := self.duplicates.vacated:
-            self.context.ledger.note_listed(self.scope, self.generation, vacated)
+            self.context.ledger.note_listed(self.files.scope, self.generation, vacated)
             self.duplicates.vacated = []
         if not aside:
             return list(settled.values())
@@ -237,7 +235,7 @@ class PagePlanner:
     def _note(self, rows: Sequence[PlannedRow]) -> list[KnownRow]:
         """Note in the ledger that rows were listed, and return what it knows about each."""
         listed = [ListingRecord(row.key, row.file.name, row.file.change, row.path) for row in rows]
-        return self.context.ledger.note_listed(self.scope, self.generation, listed)
+        return self.context.ledger.note_listed(self.files.scope, self.generation, listed)
 
     def _refusals(self, rows: Sequence[PlannedRow], now: datetime) -> Mapping[str, Refusal]:
         """Return what is remembered about the rows of a page that failed in earlier runs."""

@@ -133,7 +133,8 @@ class TransferRun:
         """List and plan."""
         context, listing, planner = self._context, self.listing, self.planner
         await context.open()
-        planner.generation = await context.run(context.ledger.begin_listing, planner.scope)
+        scope = planner.files.scope
+        planner.generation = await context.run(context.ledger.begin_listing, scope)
         reader = asyncio.create_task(listing.run(), name="arena_async reader")
         number, idle = 0, False
         try:
@@ -156,7 +157,8 @@ class TransferRun:
         for step in self._refused.replace({job.key for job in self._queue.jobs}):
             self._take(step)
         if listing.whole and "disk" not in self._waiting.stopped:
-            await context.run(context.ledger.end_listing, planner.scope, planner.generation)
+            whole = not planner.files.narrowed
+            await context.run(context.ledger.end_listing, scope, planner.generation, whole=whole)
         while not all(self._waiting.is_stopped(row.file) for row in planner.claimed):
             await self._give_out(await planner.plan_claimed())
 

@@ -225,8 +225,8 @@ class PlannedSet:
 
     @property
     def scope(self) -> str:
-        """Not the name of the query: what this set lacks is not gone."""
-        return f"plan of {self._files.scope}"
+        """The name of the query."""
+        return self._files.scope
 
     @property
     def narrowed(self) -> bool:

@@ -1,4 +1,4 @@
-"""Rows PG40 to PG46: what a mirror makes of a listing: where it starts, what is gone, and several rows of one key."""
+"""Rows PG40 to PG47: what a mirror makes of a listing: where it starts, what is gone, and several rows of one key."""
 
 from __future__ import annotations
 
@@ -167,6 +167,28 @@ async def test_what_the_service_removed_because_of_its_age_stays_here(world: Wor
     assert plan.counts[Action.GONE] == 0
     assert counted(report) == {"keep": len(here) - 1}
     assert counted(gone) == {"keep": len(here) - 1, "prune": 1}
+
+
+@row("PG47", protection="a listing of changes is one of its query")
+@pytest.mark.parametrize("by_plan", [False, True])
+async def test_what_a_listing_of_changes_brought_is_gone_when_a_whole_one_lacks_it(world: World, by_plan: bool) -> None:
+    """PG47: a run that came after the first sync, from the watermark on or by a plan, and was removed later."""
+    async with arena() as (service, client):
+        files = client.extracts.files(service.extract)
+        await sync(world, files)
+        run = service.add_extract_run(extract=service.extract, age=60)
+        plan = await planned(world, files) if by_plan else None
+        came = await sync(world, files, plan=plan)
+        here = len(list(world.root.rglob("*.zip")))
+        service.extracts[service.extract].runs.remove(run)
+
+        changes = await sync(world, files)
+        gone = (await planned(world, files)).counts[Action.GONE]
+        whole = await sync(world, files, prune=True)
+
+    assert came.counts[Action.FETCH] == 1
+    assert (changes.counts[Action.GONE], gone) == (0, 1)
+    assert counted(whole) == {"keep": here - 1, "prune": 1}
 
 
 def place(number: int, newest: int) -> str:

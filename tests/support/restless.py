@@ -2,8 +2,10 @@
 A service that is never the same twice, what it may find in the folder of its client, and the client itself.
 
 Some of its files lie behind its login and count against a daily allowance, the others behind signed links on a second
-origin. Between two lives of a client and in the middle of them, files are added, replaced and withdrawn, sessions and
-links expire, the allowance runs out, bodies are cut, stalled, damaged and served whole where a rest was asked for.
+origin. They are listed by two definitions, of which one may become visible later. Between two lives of a client and in
+the middle of them, files are added, replaced and withdrawn, sessions and links expire, the allowance runs out, bodies
+are cut, stalled, damaged and served whole where a rest was asked for, pages lack rows, hosts are out of order for some
+requests, and a response is sent that nobody asked for.
 
 :class:`Service` is the service; it looks at the client's folder whenever it is asked for anything. :func:`live` is one
 life of the client, as `lives` wants it.
@@ -14,11 +16,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from base64 import b64encode
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import md5
 from pathlib import Path
@@ -32,8 +35,8 @@ from scripted import RawServer, Reply, Seen, json_reply, reply
 from sync_child import Life
 
 from arena_async import Mirror
-from arena_async.errors import ArenaAsyncError
-from arena_async.http.paginator import ListQuery, Paginator
+from arena_async.errors import ArenaAsyncError, ListingError
+from arena_async.http.paginator import AHEAD, ListQuery, Paginator
 from arena_async.http.session import Session
 from arena_async.options import KIB, Clock, Timeouts, TransferOptions
 from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
@@ -42,7 +45,18 @@ from arena_async.protocol.pagination import ListShape
 from arena_async.protocol.quota import DailyQuota
 from arena_async.providers.centrepoint.links import read_refusal
 
-__all__ = ["CANARY", "PAGE", "PAGE_TROUBLES", "RESERVE", "TROUBLES", "Offer", "Service", "live", "state_files"]
+__all__ = [
+    "CANARY",
+    "DEFINITIONS",
+    "PAGE",
+    "PAGE_TROUBLES",
+    "RESERVE",
+    "TROUBLES",
+    "Offer",
+    "Service",
+    "live",
+    "state_files",
+]
 
 #: Found in no log, no line and no file of the client.
 CANARY = "canary7f9"
@@ -50,6 +64,12 @@ CANARY = "canary7f9"
 PAGE = 3
 #: Requests that the client is told to leave to others.
 RESERVE = 2
+#: The definitions, each with a list of its own: the first is always visible.
+DEFINITIONS = ("x", "y")
+#: Seconds of the client's clock in one of ours.
+SPEED = 20
+#: Seconds of the client's clock that a host in trouble asks it to wait.
+PAUSE = 4
 
 
 @attrs.define
@@ -61,7 +81,13 @@ class Offer:
     declared: bool
     version: int = 1
     size: int = 0
-    listed: bool = True
+    withdrawn: bool = False
+    changed_at: int = 0
+
+    @property
+    def definition(self) -> str:
+        """The definition that lists it."""
+        return DEFINITIONS[self.name > "d"]
 
     @property
     def body(self) -> bytes:
@@ -76,10 +102,10 @@ class Offer:
 
 #: What may happen to the next request for content.
 TROUBLES = (
-    "cut", "reset", "stall", "busy", "damage", "whole", "change", "links expire", "session expires", "gone",
+    "cut", "reset", "stall", "busy", "pause", "damage", "whole", "change", "links expire", "session expires", "gone",
 )  # fmt: skip
 #: What may happen to the next page of the listing.
-PAGE_TROUBLES = ("busy", "cut", "session expires")
+PAGE_TROUBLES = ("busy", "pause", "cut", "session expires", "short", "null", "slide", "grow")
 
 
 class Service:
@@ -89,11 +115,14 @@ class Service:
     Attributes:
         wrong: In words, what a client must never do and did.
         seen_whole: What lay under each final name when it was looked at last.
-        vanishing: Names that may be taken away from the folder in this life.
         metered: Requests of this life that count.
         expiries: Sessions that ended in this life before their time.
-        asked: How often content was asked for in this life, by name.
+        requested: How often content was requested in this life, by name.
+        pages: The pages of lists that were requested in this life: the list, and where it starts.
         changed: Names whose content was replaced in the middle of this life.
+        pruning: Whether the client may remove what is not listed.
+        out_of_step: Whether a response may come that nobody asked for: what is wrong until the end of the life is right
+            at its end.
     """
 
     def __init__(self) -> None:
@@ -105,31 +134,41 @@ class Service:
         """Forget everything, and have a client at another folder."""
         self.root = root
         self.offers: dict[str, Offer] = {}
+        self.visible = [DEFINITIONS[0]]
+        self.changes = 0
         self.versions: dict[str, set[bytes]] = {}
         self.seen_whole: dict[str, bytes] = {}
         self.wrong: list[str] = []
         self.remaining = 100
         self.troubles: deque[tuple[str, int]] = deque()
         self.page_troubles: deque[str] = deque()
-        self.vanishing: set[str] = set()
         self.sessions = 0
         self.valid_from = 0
         self.minted = 0
         self.new_life()
 
-    def new_life(self) -> None:
+    def new_life(self, *, workers: int = 1, pruning: bool = False) -> None:
         """Count anew."""
         self.metered = self.logins = self.expiries = 0
         self.requested: Counter[str] = Counter()
+        self.pages: dict[str, list[int]] = {}
         self.changed: set[str] = set()
+        self.pruning, self.out_of_step = pruning, False
+        self._workers = workers
+        self._pauses: dict[str, tuple[float, int]] = {}
 
     # What happens to it
 
     def offer(self, name: str, size: int, *, linked: bool, declared: bool) -> None:
         """Have one file more, or another version of it."""
         offer = self.offers.setdefault(name, Offer(name, linked, declared, version=0))
-        offer.version, offer.size, offer.listed = offer.version + 1, size, True
+        self.changes += 1
+        offer.version, offer.size, offer.withdrawn, offer.changed_at = offer.version + 1, size, False, self.changes
         self.versions.setdefault(name, set()).add(offer.body)
+
+    def listed(self) -> list[Offer]:
+        """Return what is listed now."""
+        return [offer for offer in self.offers.values() if not offer.withdrawn and offer.definition in self.visible]
 
     def forget(self, name: str) -> None:
         """Take it as given that nothing lies under a final name."""
@@ -137,7 +176,7 @@ class Service:
 
     def due(self) -> list[Offer]:
         """Return what is listed and does not lie in the folder as it is listed."""
-        return [each for each in self.offers.values() if each.listed and self.seen_whole.get(each.name) != each.body]
+        return [each for each in self.listed() if self.seen_whole.get(each.name) != each.body]
 
     def _change(self, offer: Offer) -> None:
         self.changed.add(offer.name)
@@ -172,12 +211,15 @@ class Service:
 
     def look(self) -> None:
         """See that every final name is absent, or a whole version, and not absent again when it was there once."""
+        if self.out_of_step:
+            return
+        listed = {offer.name for offer in self.listed()}
         for name, versions in self.versions.items():
             path = self.root / "files" / f"{name}.bin"
             try:
                 found = path.read_bytes()
             except FileNotFoundError:
-                if name in self.seen_whole and name not in self.vanishing:
+                if name in self.seen_whole and not (self.pruning and name not in listed):
                     self.wrong.append(f"{name} was there and is gone")
                 self.forget(name)
                 continue
@@ -189,6 +231,7 @@ class Service:
         self.look()
         if seen.path == "/logout":
             return reply(204)
+        self._see_no_pause_broken("API")
         if seen.path == "/login":
             self.logins += 1
             self.sessions += 1
@@ -201,6 +244,8 @@ class Service:
         number = int((seen.header("Session-Id") or "-0").rpartition("-")[2])
         if number < self.valid_from or not number:
             return reply(401, headers=left)
+        if seen.path == "/definitions":
+            return json_reply(self.visible, headers=left)
         if seen.path == "/list":
             return self._list(seen, left)
         return self._content(seen, left)
@@ -209,14 +254,41 @@ class Service:
         trouble = self.page_troubles.popleft() if self.page_troubles else ""
         if trouble == "busy":
             return reply(503, headers=left)
+        if trouble == "pause":
+            return self._pause("API", left)
         if trouble == "session expires":
             self.expire_session()
             return reply(401, headers=left)
         query = dict(pair.split("=") for pair in seen.query.split("&"))
-        rows = [self._row(offer) for offer in self.offers.values() if offer.listed]
-        start = int(query["offset"])
-        page = {"count": len(rows), "results": rows[start : start + int(query["limit"])]}
-        return json_reply(page, headers=left, cut=10 if trouble == "cut" else None)
+        start, since = int(query["offset"]), int(query["since"])
+        rows = [offer for offer in self.listed() if offer.definition == query["definition"]]
+        rows = [offer for offer in rows if offer.changed_at >= since]
+        self.pages.setdefault(f"{query['definition']} {since}: {len(rows)}", []).append(start)
+        if trouble == "slide" and start:
+            rows.pop(0).withdrawn = True
+        if trouble == "grow" and start:
+            self._change(rows[-1])
+            rows.append(rows.pop(0))
+        part: list[Any] | None = [self._row(offer) for offer in rows[start : start + int(query["limit"])]]
+        if trouble == "short" and part:
+            part.pop()
+        if trouble == "null" and part:
+            part = None
+        return json_reply({"count": len(rows), "results": part}, headers=left, cut=10 if trouble == "cut" else None)
+
+    def _pause(self, host: str, headers: dict[str, str]) -> Reply:
+        """Ask for a pause; what may still come is what is on its way: of each other worker, and pages in advance."""
+        under_way = self._workers - 1 + (AHEAD if host == "API" else 0)
+        self._pauses[host] = time.monotonic() + PAUSE / SPEED, under_way
+        return reply(503, headers={**headers, "Retry-After": str(PAUSE)})
+
+    def _see_no_pause_broken(self, host: str) -> None:
+        until, under_way = self._pauses.get(host, (0.0, 0))
+        if time.monotonic() >= until:
+            return
+        if not under_way:
+            self.wrong.append(f"a request was sent to the {host} host during a pause")
+        self._pauses[host] = until, max(0, under_way - 1)
 
     def _row(self, offer: Offer) -> dict[str, Any]:
         link = f"{self.host.base_url}/{offer.name}?sig={CANARY}%2B{self.minted}"
@@ -224,11 +296,13 @@ class Service:
             "name": offer.name,
             "size": offer.size,
             "change": str(offer.version),
+            "changed": offer.changed_at,
             "link": link if offer.linked else None,
         }
 
     def _answer_link(self, seen: Seen) -> Reply:
         self.look()
+        self._see_no_pause_broken("file")
         if seen.header("Session-Id") is not None:
             self.wrong.append("the session was sent to another origin")
         if not seen.query.startswith(f"sig={CANARY}%2B"):
@@ -243,8 +317,10 @@ class Service:
         trouble, size = self.troubles.popleft() if self.troubles else ("", 0)
         if trouble == "busy":
             return reply(503, headers=headers)
+        if trouble == "pause":
+            return self._pause("file" if offer.linked else "API", headers)
         if trouble == "gone":
-            offer.listed = False
+            offer.withdrawn = True
             return reply(404, headers=headers)
         if trouble == "links expire" and offer.linked:
             self.expire_links()
@@ -275,6 +351,13 @@ class Service:
             part = part[:-1] + bytes([part[-1] ^ 1])
         if trouble in ("cut", "reset", "stall") and size < len(part):
             return reply(status, body=part, headers=given, cut=size, reset=trouble == "reset", stall=trouble == "stall")
+        if trouble == "surplus":
+            other = content(offer.size or 10, "nobody asked for this")
+            surplus = reply(body=other, headers={"ETag": '"0"', "x-ms-blob-content-md5": _md5(other)}).head() + other
+            if size:  # At once; else when the response has come, and the connection may be in use again.
+                return reply(raw=reply(status, body=part, headers=given).head() + part + surplus)
+            at, piece = partial(asyncio.sleep, 0), max(1, len(part))
+            return reply(status, body=part + surplus, length=len(part), headers=given, piece=piece, between=at)
         return reply(status, body=part, headers=given)
 
 
@@ -288,20 +371,32 @@ def _md5(body: bytes) -> str:
 class RestlessFiles:
     """The files of the service, as a set of files over a session."""
 
-    scope = "restless"
-    narrowed = False
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, only: str = "", since: Mapping[str, datetime] | None = None) -> None:
+        self.scope = f"restless {only}".rstrip()
+        self.narrowed = since is not None
+        self._session, self._only, self._since = session, only, since or {}
 
     @property
     def requests_sent(self) -> int:
         return self._session.requests_sent
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        shape = ListShape(max_page_size=PAGE, total=True, key="name")
-        async for row in Paginator(self._session, ListQuery(Request(method="GET", path="/list"), shape, _read_row)):
-            yield row
+        visible = json.loads((await self._session.send(Request(method="GET", path="/definitions"))).body)
+        not_whole: list[ListingError] = []
+        for definition in visible if not self._only else [self._only]:
+            try:
+                async for row in self._rows(definition):
+                    yield row
+            except ListingError as error:
+                not_whole.append(error)
+        if not_whole:
+            raise not_whole[0]
+
+    def _rows(self, definition: str) -> Paginator[RemoteFile]:
+        since = (self._since.get(definition, _FIRST) - _FIRST) // _CHANGE
+        params = (("definition", definition), ("since", str(since)))
+        request = Request(method="GET", path="/list", params=params)
+        return Paginator(self._session, ListQuery(request, _SHAPE, partial(_read_row, definition)))
 
     async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
         if file.link is None:
@@ -312,29 +407,42 @@ class RestlessFiles:
         return await self._session.stream(request, offset=offset, validator=validator, read_error=refusal)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        return [row async for row in self if row.key in keys]
+        return [row async for row in RestlessFiles(self._session, self._only) if row.key in keys]
 
     def since(self, watermarks: Mapping[str, datetime]) -> RestlessFiles:
-        del watermarks
-        return self
+        return RestlessFiles(self._session, self._only, watermarks)
 
     def cost(self) -> Cost:
         return Cost(listing=1, per_file=1)
 
 
-def _read_row(row: dict[str, Any]) -> RemoteFile:
+#: When the first change was made, and the time between two: further apart than what is listed once more.
+_FIRST, _CHANGE = datetime(2026, 1, 1, tzinfo=UTC), timedelta(hours=2)
+_SHAPE = ListShape(max_page_size=PAGE, total=True, key="name")
+
+
+def _read_row(definition: str, row: dict[str, Any]) -> RemoteFile:
     link = row["link"]
     return remote(
         row["name"],
         size=row["size"],
         change=row["change"],
+        changed_at=_FIRST + row["changed"] * _CHANGE,
+        listed_in=definition,
         name=row["name"],
         link=None if link is None else Secret(link),
     )
 
 
-async def _no_wait(_: float) -> None:
-    await asyncio.sleep(0)
+def _now() -> float:
+    return time.monotonic() * SPEED
+
+
+async def _wait(seconds: float) -> None:
+    await asyncio.sleep(seconds / SPEED)
+
+
+_CLOCK = Clock(monotonic=_now, sleep=_wait, random=lambda: 0.5)
 
 
 async def live(settings: dict[str, Any]) -> None:
@@ -344,11 +452,12 @@ async def live(settings: dict[str, Any]) -> None:
         settings["base_url"],
         limiter=DailyQuota(reserve=RESERVE),
         timeouts=Timeouts(read=settings["patience"]),
-        sleep=_no_wait,
+        clock=_CLOCK.monotonic,
+        sleep=_CLOCK.sleep,
     )
-    files = RestlessFiles(session)
+    files = RestlessFiles(session, settings.get("only", ""))
     options = TransferOptions(workers=settings["workers"], chunk_size=64 * KIB)
-    mirror = Mirror(settings["to"], options=options, clock=Clock(sleep=_no_wait, random=lambda: 0.5))
+    mirror = Mirror(settings["to"], options=options, clock=_CLOCK)
     rig(mirror, disk=life.disk(), record_every=64 * KIB)
 
     async def sync() -> dict[str, Any]:

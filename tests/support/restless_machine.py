@@ -4,13 +4,17 @@ A client and a restless service, in any order that hypothesis can think of.
 The rules are what may happen; what is checked after each of them are the promises:
 
 1. Under a final name lies nothing or a whole version, whenever the service is asked for something and after each end.
-2. What is here and the same is not fetched again; at the end the folder is what the service lists, and nothing else.
+2. What is here and the same is not fetched again, in a copy of the folder either, and no file by two runs at once.
+   What is listed, and was not removed by a person, is here after each run in which nothing goes wrong: whatever lists
+   lacked, whatever hosts did, and whenever a definition became visible before. At the end the folder is what the
+   service lists, and nothing else.
 3. The requests the service counts are those that the client booked, and never more than it may spend; where nothing
    goes wrong, there is one for each page of the listing, one for the login and one for each file that is missing.
-4. One login for a life, and one more for each session that ended.
+4. One login for a life, and one more for each session that ended. No request during a pause that a host asked for.
 5. No secret is in a line or a file of the client, and none is sent to another origin.
 6. One partial file and one record for a file at the most, and none when everything is done.
-7. What is told to be verified is verified; what was damaged on the way has no name.
+7. What is told to be verified is verified; what was damaged on the way has no name. A response that nobody asked for
+   is nowhere when the run has ended.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ from hypothesis.stateful import (
 )
 from lives import Life, Lives
 from offered_files import age
-from restless import CANARY, PAGE, PAGE_TROUBLES, RESERVE, TROUBLES, Service, state_files
+from restless import CANARY, DEFINITIONS, PAGE, PAGE_TROUBLES, RESERVE, TROUBLES, Service, state_files
 
 __all__ = ["SCENARIOS", "Playground", "RestlessMachine", "machine", "play", "play_to_a_step", "playground"]
 
@@ -70,7 +74,9 @@ class Playground:
             more, and where it goes well then, tells nothing but that.
     """
 
-    def __init__(self, directory: Path, loop: asyncio.AbstractEventLoop, service: Service, lives: Lives) -> None:
+    def __init__(
+        self, directory: Path, loop: asyncio.AbstractEventLoop, service: Service, lives: tuple[Lives, Lives]
+    ) -> None:
         self.directory = directory
         self.service = service
         self.schedules = 0
@@ -83,13 +89,15 @@ class Playground:
         """Run something on the loop, to its end."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(120)
 
-    def live(self, root: Path, **settings: Any) -> Life:
-        """Let one life of the client pass, and the service read what it left on the way."""
+    def live(self, root: Path, *settings: dict[str, Any]) -> list[Life]:
+        """Let one life of the client pass, or two at once, and the service read what they left on the way."""
+        common = {"to": str(root), "base_url": self.service.api.base_url}
 
-        async def live() -> Life:
-            life = await self._lives.live(to=str(root), base_url=self.service.api.base_url, **settings)
+        async def live() -> list[Life]:
+            each = [lives.live(**common, **own) for lives, own in zip(self._lives, settings, strict=False)]
+            ended = await asyncio.gather(*each)
             await self.service.settle()
-            return life
+            return ended
 
         return self.run(live())
 
@@ -118,8 +126,8 @@ def playground(directory: Path) -> Iterator[Playground]:
 
     try:
         with contextlib.ExitStack() as stack:
-            service, lives = Service(), Lives("restless")
-            for each in (service, lives):
+            service, lives = Service(), (Lives("restless"), Lives("restless"))
+            for each in (service, *lives):
                 run(each.__aenter__())
                 stack.callback(lambda each=each: run(each.__aexit__(None, None, None)))
             yield Playground(directory, loop, service, lives)
@@ -147,6 +155,8 @@ class RestlessMachine(RuleBasedStateMachine):
         self.service.begin(self.root)
         #: Names whose content may be newer than the listing that the client saw.
         self.muddled: set[str] = set()
+        #: Whether another query has listed some of the files: what its newest listing had is not removed by this one.
+        self.queried_otherwise = False
 
     # What may happen
 
@@ -162,7 +172,18 @@ class RestlessMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 6))
     def withdraw_a_file(self, number: int) -> None:
         offers = list(self.service.offers.values())
-        offers[number % len(offers)].listed = False
+        offers[number % len(offers)].withdrawn = True
+
+    @rule()
+    def let_a_definition_appear(self) -> None:
+        self.service.visible = list(DEFINITIONS)
+
+    @rule(keep_times=st.booleans())
+    def go_on_in_a_copy(self, keep_times: bool) -> None:
+        copy = Path(tempfile.mkdtemp(dir=self.ground.directory))
+        shutil.copytree(self.root, copy, copy_function=shutil.copy2 if keep_times else shutil.copy, dirs_exist_ok=True)
+        shutil.rmtree(self.root)
+        self.root = self.service.root = copy
 
     @rule(number=st.integers(0, 6))
     def lose_a_file(self, number: int) -> None:
@@ -179,9 +200,9 @@ class RestlessMachine(RuleBasedStateMachine):
         self._have_something_to_do()
         self.service.troubles.extend(troubles)
 
-    @rule(trouble=st.sampled_from(PAGE_TROUBLES))
-    def prepare_trouble_with_a_page(self, trouble: str) -> None:
-        self.service.page_troubles.append(trouble)
+    @rule(troubles=st.lists(st.sampled_from(PAGE_TROUBLES), min_size=1, max_size=4))
+    def prepare_troubles_with_pages(self, troubles: list[str]) -> None:
+        self.service.page_troubles.extend(troubles)
 
     @rule(left=st.integers(0, 12))
     def let_others_spend(self, left: int) -> None:
@@ -195,9 +216,37 @@ class RestlessMachine(RuleBasedStateMachine):
     def sync(self, workers: int) -> None:
         self.live(workers=workers)
 
-    @rule(workers=_workers)
-    def sync_and_prune(self, workers: int) -> None:
-        self.live(workers=workers, prune=True)
+    @rule(workers=_workers, prune=st.sampled_from((True, "force")))
+    def sync_and_prune(self, workers: int, prune: bool | str) -> None:
+        self.live(workers=workers, prune=prune)
+
+    @rule(workers=_workers, at_once=st.lists(st.booleans(), min_size=1, max_size=3))
+    def sync_with_responses_too_much(self, workers: int, at_once: list[bool]) -> None:
+        self._have_something_to_do()
+        self.service.troubles.extendleft(("surplus", each) for each in at_once)
+        self.live(workers=workers)
+
+    @rule(workers=_workers, times=st.integers(1, 3))
+    def sync_with_hosts_that_are_out_of_order(self, workers: int, times: int) -> None:
+        for offer in list(self.service.offers.values()):
+            self.service.offer(offer.name, offer.size + 1, linked=offer.linked, declared=offer.declared)
+        self.service.troubles.extendleft([("pause", 0)] * times)
+        self.live(workers=workers)
+
+    @rule(
+        workers=_workers,
+        other=st.fixed_dictionaries(
+            {"workers": _workers}, optional={"only": st.just(DEFINITIONS[0]), "prune": st.just("force")}
+        ),
+        step=st.none() | _steps,
+        first=st.booleans(),
+    )
+    def sync_twice_at_once(self, workers: int, other: dict[str, Any], step: int | None, first: bool) -> None:
+        both = [{"workers": workers}, other]
+        if step is not None:
+            both[first]["kill_at"] = self._some(step)
+        self.queried_otherwise |= "only" in other
+        self.live_at_once(*both)
 
     @rule(workers=_workers, step=_steps)
     def sync_and_be_killed_at_a_step(self, workers: int, step: int) -> None:
@@ -233,74 +282,100 @@ class RestlessMachine(RuleBasedStateMachine):
     def live(self, **settings: Any) -> Life:
         """Let the client live once, and check what it did."""
         with self.ground.witnessed():
-            return self._live(settings)
+            (life,) = self._live(settings)
+            return life
 
-    def _live(self, settings: dict[str, Any]) -> Life:
-        service = self.service
+    def live_at_once(self, *both: dict[str, Any]) -> None:
+        """Let two clients live at once in the same folder, and check what they did."""
+        with self.ground.witnessed():
+            self._live(*both)
+
+    def _live(self, *all_settings: dict[str, Any]) -> list[Life]:
+        service, alone = self.service, len(all_settings) == 1
+        given = {name for settings in all_settings for name in settings}
         age(self.root)
-        service.new_life()
-        service.vanishing = {offer.name for offer in service.offers.values() if not offer.listed}
-        service.vanishing &= set(service.offers if settings.get("prune") else ())
+        # Of two processes, none knows of the pause of the other one.
+        service.new_life(workers=all_settings[0]["workers"] if alone else 1000, pruning="prune" in given)
         here, begun, may_spend = self._here(), self._begun(), max(1, service.remaining - RESERVE)
-        stalls = any(trouble == "stall" for trouble, _ in service.troubles)
-        calm = not (service.troubles or service.page_troubles or settings.keys() & {"cancel_at", "room"})
-        life = self.ground.live(self.root, patience=0.2 if stalls else 30, **settings)
+        troubles = {trouble for trouble, _ in service.troubles}
+        service.out_of_step = "surplus" in troubles
+        faults = bool(service.page_troubles or given & {"cancel_at", "room"})
+        calm, patient = not (troubles or faults), not (troubles - {"pause"} or faults)
+        patience = 0.2 if "stall" in troubles else 30
+        lives = self.ground.live(self.root, *[{"patience": patience, **settings} for settings in all_settings])
+        service.out_of_step = False
         service.look()
-        service.vanishing = set()
+        service.pruning = False
 
-        self.ground.ends[_end(life)] += 1
-        killed = life.code == -signal.SIGKILL and bool(settings.keys() & {"kill_at", "kill_after"})
-        assert killed or life.code == 0, (life.code, life.lines)
-        assert not any(CANARY in line for line in life.lines), life.lines
-        self.muddled |= service.changed
-        self._check_requests(here, may_spend)
+        killed = False
+        for life, given_to in zip(lives, all_settings, strict=True):
+            self.ground.ends[_end(life)] += 1
+            killed |= life.code == -signal.SIGKILL and bool(given_to.keys() & {"kill_at", "kill_after"})
+            assert killed or life.code == 0, (life.code, life.lines)
+            assert not any(CANARY in line for line in life.lines), life.lines
+        # What came over a connection that was out of step is requested again, at the latest by the next life.
+        self.muddled |= service.changed | (set(service.requested) if "surplus" in troubles else set())
+        self._check_requests(here, may_spend if alone else service.metered, len(lives))
         if not killed:
-            self._check_report(life.report)
-            if calm and life.report["error"] == "":
-                self._check_thrift(here, begun)
-                self._check_pruned(settings)
+            reports = [life.report for life in lives]
+            self._check_reports(reports)
+            went_through = not any(report["error"] for report in reports)
+            if patient and went_through:
+                self._check_whole(reports)
+            if calm and went_through:
+                self._check_thrift(here, begun, len(lives))
+                if alone:
+                    self._check_pruned(all_settings[0])
                 self.muddled.clear()
-        return life
+        return lives
 
     def _here(self) -> set[str]:
         """Name what lies here as it is listed; an empty file looks the same in every version."""
-        return {
-            offer.name
-            for offer in self.service.offers.values()
-            if offer.listed and offer.size and self.service.seen_whole.get(offer.name) == offer.body
-        }
+        whole = self.service.seen_whole
+        return {offer.name for offer in self.service.listed() if offer.size and whole.get(offer.name) == offer.body}
 
     def _begun(self) -> set[str]:
         """Name what is here in part; it may turn out to be of another version, for a request."""
         parts = {path.name.partition("-")[0] for path in (self.root / ".arena-async" / "partial").glob("*-*.json")}
         return {name for name in NAMES if sha256(f"test/{name}".encode()).hexdigest()[:32] in parts}
 
-    def _check_requests(self, here: set[str], may_spend: int) -> None:
+    def _check_requests(self, here: set[str], may_spend: int, lives: int) -> None:
         service = self.service
         fetched_again = {name for name in service.requested if name in here and name not in self.muddled}
         assert not fetched_again, f"{fetched_again} were here and were asked for again"
         assert service.metered <= may_spend, f"{service.metered} requests were sent, {may_spend} were allowed"
-        assert service.logins <= 1 + service.expiries
+        assert service.logins <= lives * (1 + service.expiries)
 
-    def _check_report(self, report: dict[str, Any]) -> None:
-        assert report["requests"] == self.service.metered, (report, self.service.metered)
-        for name, action, error, verified_by, _ in report["outcomes"]:
+    def _check_reports(self, reports: list[dict[str, Any]]) -> None:
+        requests = sum(report["requests"] for report in reports)
+        assert requests == self.service.metered, (reports, self.service.metered)
+        for row in (row for report in reports for row in report["outcomes"]):
+            name, action, error, verified_by, _ = row
             if action in ("fetch", "resume", "refresh") and not error:
-                assert verified_by == ("md5" if self.service.offers[name].declared else "length")
+                assert verified_by == ("md5" if self.service.offers[name].declared else "length"), row
 
-    def _check_thrift(self, here: set[str], begun: set[str]) -> None:
+    def _check_thrift(self, here: set[str], begun: set[str], lives: int) -> None:
         """Check what it cost where nothing went wrong."""
-        listed = [offer for offer in self.service.offers.values() if offer.listed]
-        requested = self.service.requested
+        service, requested = self.service, self.service.requested
         assert all(count <= 1 + (name in begun) for name, count in requested.items()), requested
-        metered = sum(count for name, count in requested.items() if not self.service.offers[name].linked)
-        pages = max(1, math.ceil(len(listed) / PAGE))
-        assert (self.service.metered, self.service.logins) == (pages + metered, 1)
-        assert not here & requested.keys()
+        metered = sum(count for name, count in requested.items() if not service.offers[name].linked)
+        pages = sum(len(starts) for starts in service.pages.values())
+        assert (service.metered, service.logins) == (lives + pages + metered, lives)
+        for rows, starts in service.pages.items():
+            assert len(starts) <= lives * max(1, math.ceil(int(rows.rpartition(" ")[2]) / PAGE)), service.pages
+        assert not here & requested.keys() - self.muddled
+
+    def _check_whole(self, reports: list[dict[str, Any]]) -> None:
+        """Check that nothing failed, and everything that is listed is here, unless it was refused for good before."""
+        outcomes = [row for report in reports for row in report["outcomes"]]
+        assert [row for row in outcomes if row[2]] == []
+        refused = {name for name, action, *_ in outcomes if action == "skip"}
+        lost = {offer.name for offer in self.service.due()} - refused
+        assert not lost, f"{lost} are listed and not here, and no request failed"
 
     def _check_pruned(self, settings: dict[str, Any]) -> None:
-        listed = {offer.name for offer in self.service.offers.values() if offer.listed}
-        if settings.get("prune") and listed:
+        listed = {offer.name for offer in self.service.listed()}
+        if settings.get("prune") and listed and not self.queried_otherwise:
             assert self.service.seen_whole.keys() <= listed
 
     # What holds, whatever happens
@@ -341,9 +416,7 @@ class RestlessMachine(RuleBasedStateMachine):
         assert [row for row in first["outcomes"] if row[2]] == []
         assert not service.requested, service.requested
         refused = {row[0] for row in second["outcomes"] if row[1] == "skip"}
-        expected = {
-            each.name: each.body for each in service.offers.values() if each.listed and each.name not in refused
-        }
+        expected = {each.name: each.body for each in service.listed() if each.name not in refused}
         found = {path.stem: path.read_bytes() for path in (self.root / "files").glob("*")}
         assert {name: found.get(name) for name in expected} == expected
         assert found.keys() <= service.offers.keys()

@@ -35,6 +35,27 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.providers.arena.files:RunFiles.is_expired", lambda *_: False)
 
 
+class _Apart:
+    """A listing of changes as a query of its own."""
+
+    def __init__(self, files: Any) -> None:
+        self._files = files
+        self.scope = f"{files.scope} (changes)"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._files, name)
+
+
+@protection("a listing of changes is one of its query")
+def _(patch: Patch) -> None:
+    planner = patch.current("arena_async.transfer.downloader:PagePlanner")
+
+    def apart(files: Any, *rest: Any) -> Any:
+        return planner(_Apart(files) if files.narrowed else files, *rest)
+
+    patch.replace("arena_async.transfer.downloader:PagePlanner", apart)
+
+
 @protection("an older row waits for the version that is here")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer.duplicates:Duplicates._waits", lambda *_: False)

@@ -361,7 +361,14 @@ def _(patch: Patch) -> None:
     async def leave(_: Any) -> None:
         pass
 
+    async def go_on_for_a_while(self: Any) -> None:
+        try:
+            await run(self)
+        finally:
+            await asyncio.sleep(0.1)
+
     patch.replace("arena_async.transfer:Multipart.aclose", leave)
+    run = patch.replace("arena_async.transfer.multipart:_Connection.run", go_on_for_a_while)
 
 
 @protection("a record without its file is swept away")

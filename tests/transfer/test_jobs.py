@@ -173,6 +173,33 @@ async def test_a_ledger_of_every_earlier_layout_is_taken_for_ours(
     assert not list((tmp_path / ".arena-async").glob("*.damaged*"))
 
 
+async def test_what_an_earlier_layout_listed_apart_is_of_one_query_now(tmp_path: Path) -> None:
+    """Layout 4 had a scope for listings of changes, and one for plans; a whole listing says what of theirs is gone."""
+    names = ("here", "changed", "planned")
+    (tmp_path / "d").mkdir()
+    for name in names:
+        (tmp_path / "d" / name).write_bytes(b"whole")
+        os.utime(tmp_path / "d" / name, ns=(8, 8))
+    leave_old_ledger(
+        tmp_path,
+        *"".join(LAYOUTS[number] for number in (2, 3, 4)).split(";"),
+        *[
+            f"INSERT INTO files VALUES ('test/{name}', 'complete', 'd/{name}', NULL, 5, 8, '1', NULL, NULL, "  # noqa: S608
+            f"'none', '{name}', '', '', NULL)"
+            for name in names
+        ],
+        "INSERT INTO scopes VALUES (1, 'test/files', 4, 4, NULL), (2, 'test/files (changes)', 2, 0, NULL), "
+        "(3, 'plan of test/files (changes)', 1, 0, NULL)",
+        "INSERT INTO seen VALUES "
+        "(1, 'test/here', 4), (2, 'test/here', 2), (2, 'test/changed', 1), (3, 'test/planned', 1)",
+    )
+    bench = Bench(tmp_path)
+
+    report = await bench.sync(many("here"))
+
+    assert (report.counts[Action.KEEP], report.counts[Action.GONE]) == (1, 2)
+
+
 async def test_a_digest_takes_half_its_text_in_the_ledger_and_is_still_known(tmp_path: Path) -> None:
     """Those of an earlier layout too; what is no digest stays what it was, and is none of that file."""
     right = "5d5766cf2d78701614200418ee1450690d9af12c84d52545e4802f001ad53099"
