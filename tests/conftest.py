@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import re
+import signal
 from collections.abc import Generator, Iterator
 from typing import Any, TypeVar
 from unittest.mock import Mock
@@ -45,8 +46,14 @@ _passed = pytest.StashKey[bool]()
 
 
 def pytest_sessionstart() -> None:
-    """Load what the first wait for a thread would load on the event loop of whichever test comes first."""
+    """
+    Load what the first wait for a thread would load on the event loop of whichever test comes first.
+
+    A child ignores what its parent ignores, and ``nohup`` ignores the signal that some tests send to theirs.
+    """
     anyio.run(anyio.lowlevel.checkpoint)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
