@@ -410,11 +410,14 @@ def _close(partial: PartialFile, *, has_row: bool) -> None:
         partial.close()
 
 
-def recover(partials: PartialFiles, ledger: Ledger, *, durable: bool) -> frozenset[str]:
+def recover(
+    partials: PartialFiles, ledger: Ledger, *, durable: bool, proceed: Callable[[], object] = bool
+) -> frozenset[str]:
     """
     Finish what an interrupted run had verified, and return the names of partial files to leave alone.
 
-    Called before the first file is planned, on a thread.
+    Called before the first file is planned, on a thread. ``proceed`` is called before each block of a file is read
+    again, and raises to end that: what is not finished by then, the next start finishes.
 
     Raises:
         StorageError: The ledger failed.
@@ -426,19 +429,19 @@ def recover(partials: PartialFiles, ledger: Ledger, *, durable: bool) -> frozens
         while page := ledger.entries(after=after, committing=True):
             after = page[-1].key
             rows = [entry for entry in page if entry.partial.startswith("/") == moves]
-            found = [(entry, _finish(partials, entry, durable=durable)) for entry in rows]
+            found = [(entry, _finish(partials, entry, durable=durable, proceed=proceed)) for entry in rows]
             leave.update(entry.partial for entry, end in found if end == "in use")
             ledger.write((), completed=[entry for entry, end in found if end == "complete"])
             ledger.replace([(entry, None) for entry, end in found if end == "gone"])
     return frozenset(leave)
 
 
-def _finish(partials: PartialFiles, entry: LedgerEntry, *, durable: bool) -> str:
+def _finish(partials: PartialFiles, entry: LedgerEntry, *, durable: bool, proceed: Callable[[], object]) -> str:
     """Finish the commit or the move of a file, as :func:`adopt` does; what fails is tried again at the next start."""
     try:
         if entry.partial.startswith("/"):
             return "complete" if finish_move(partials.directory, entry, durable=durable) else "gone"
-        return adopt(partials, entry, durable=durable)
+        return adopt(partials, entry, durable=durable, proceed=proceed)
     except StorageError as error:
         log.warning("%s: it was verified by an earlier run and cannot get its name yet: %s", entry.path, error)
         return "in use"

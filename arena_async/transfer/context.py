@@ -20,7 +20,7 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -105,6 +105,8 @@ class Context:
     # From the opening on:
     committer: Committer
     _threads: Threads
+    #: Runs that wait for it to be opened.
+    _openers = 0
 
     def __init__(
         self,
@@ -150,23 +152,33 @@ class Context:
 
     async def open(self) -> None:
         """
-        Open it, once, however many runs begin.
+        Open it, once, however many runs begin; where all of them are cancelled, it is left closed.
 
         Raises:
             ClosedError: It was closed before, or is used from another event loop or after a fork.
             StorageError: The directory is not usable.
         """
         self.check_usable()
-        if self._opened:
-            return
-        if self._opening is None:
-            self._loop = asyncio.get_running_loop()
-            self._opening = asyncio.create_task(self._open(), name="arena_async opening")
-        opening = self._opening
-        await wait_to_end(opening)
-        if opening.exception() is not None and self._opening is opening:
-            self._opening = None
-        opening.result()
+        while not self._opened:
+            if self._opening is None:
+                self._loop = asyncio.get_running_loop()
+                self._opening = asyncio.create_task(self._open(), name="arena_async opening")
+            opening = self._opening
+            self._openers += 1
+            try:
+                await asyncio.wait([opening])
+            except asyncio.CancelledError:
+                if self._openers == 1:
+                    opening.cancel()
+                    await wait_to_end(opening)
+                raise
+            finally:
+                self._openers -= 1
+                if opening.done() and self._opening is opening:
+                    self._opening = None
+            if not opening.cancelled():
+                opening.result()
+            self.check_usable()
 
     def check_usable(self) -> None:
         """
@@ -187,14 +199,14 @@ class Context:
         # One thread for each body, and one for everything else.
         self._threads = Threads(self.widest + 1, name="arena_async-worker")
         try:
-            await self._threads.run(self._prepare)
+            await self._threads.run_until_cancelled(self._prepare)
         except BaseException:
             await self._close_directory()
             raise
         self.committer = Committer(self.partials, self.ledger, durability=self.options.durability, now=self.clock.now)
         self._opened = True
 
-    def _prepare(self) -> None:
+    def _prepare(self, proceed: Callable[[], None]) -> None:
         """Open directory and ledger, commit what was verified, and sweep. On a thread."""
         with explaining(self.root, "opened"):
             _make_root(self.directory)
@@ -202,7 +214,8 @@ class Context:
         remembered = self.directory.ledger_path.exists()
         self.ledger.open()
         self.partials.scan()
-        leave = recover(self.partials, self.ledger, durable=self.options.durability != "off")
+        durable = self.options.durability != "off"
+        leave = recover(self.partials, self.ledger, durable=durable, proceed=proceed)
         if self.ledger.remembers or not remembered:
             # The rows of a ledger that is not used here may still name partial files.
             self.partials.sweep(keep=leave)
@@ -261,11 +274,11 @@ class Context:
         """Run a blocking call that reads much, as :meth:`Threads.run_until_cancelled`."""
         return await self._threads.run_until_cancelled(call, *args, **kwargs)
 
-    async def run_when_files_close(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Do the same; where too many files are open, wait for some to be closed: what is received is kept."""
+    async def when_files_close(self, run: Callable[[], Awaitable[object]]) -> None:
+        """Run a call; where too many files are open, wait for some to be closed: what is received is kept."""
         for left in reversed(range(MAX_WAITS)):
             try:
-                await self._threads.run(call, *args, **kwargs)
+                await run()
             except StorageError as error:
                 if not left or not is_out_of_files(error):
                     raise

@@ -398,16 +398,25 @@ class PartialFile:
         with explaining(self.path, "read back", file=self.key):
             return b"".join(read_blocks(self._files, self.opened(), offset, min(offset + size, self.end)))
 
-    def replay(self, feed: Callable[[memoryview], object], *, end: int, start: int = 0) -> None:
+    def replay(
+        self,
+        feed: Callable[[memoryview], object],
+        *,
+        end: int,
+        start: int = 0,
+        proceed: Callable[[], object] = bool,
+    ) -> None:
         """
         Pass the bytes from ``start`` to ``end`` to ``feed``, block by block, for instance to hash a resumed file.
+
+        ``proceed`` is called before each block is read, and raises to end it.
 
         Raises:
             StorageError: The disk failed, or there are fewer bytes.
         """
         offset = start
         with explaining(self.path, "read back", file=self.key):
-            for block in read_blocks(self._files, self.opened(), start, end):
+            for block in read_blocks(self._files, self.opened(), start, end, proceed):
                 feed(memoryview(block))
                 offset += len(block)
         if offset < end:

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal
 
 from arena_async.errors import StorageError
@@ -238,11 +238,14 @@ class PartialFiles:
         """Return whether the last recorded bytes of a range are there, and were not lost with the power."""
         return digest_of_tail(self.files, file, start, until) == tail
 
-    def resume(self, partial: FoundPartial, key: str, path: str) -> PartialFile | None:
+    def resume(
+        self, partial: FoundPartial, key: str, path: str, *, proceed: Callable[[], object] = bool
+    ) -> PartialFile | None:
         """
         Open a partial file at its offset, cut back to it; None when another process has taken it.
 
-        Where locks do not work it is copied, so that no other writer can be in the same file.
+        Where locks do not work it is copied, so that no other writer can be in the same file; ``proceed`` is called
+        before each block of it is read, and raises to end that.
 
         Raises:
             DestinationBusyError: The final name is taken by something that is no file.
@@ -252,7 +255,7 @@ class PartialFiles:
         copied = not self.directory.locks_work
         self.directory.check_room(path, partial.offset if copied else None)
         with explaining(path, "opened again", file=key):
-            return self._copy(partial, key, path) if copied else self._reopen(partial, key, path)
+            return self._copy(partial, key, path, proceed) if copied else self._reopen(partial, key, path)
 
     def _reopen(self, partial: FoundPartial, key: str, path: str) -> PartialFile | None:
         """Take over a partial file under its lock."""
@@ -269,14 +272,15 @@ class PartialFiles:
             raise
         return PartialFile(self.directory, file, key=key, path=path, name=partial.name, found=partial)
 
-    def _copy(self, partial: FoundPartial, key: str, path: str) -> PartialFile | None:
+    def _copy(self, partial: FoundPartial, key: str, path: str, proceed: Callable[[], object]) -> PartialFile | None:
         """Resume in a new file with the bytes of an old one."""
         copy = self.create(key, path)
         try:
             copy.describe(validator=partial.validator, total=partial.total)
             with self.taken(partial.name) as file:
-                for block in read_blocks(self.files, file, 0, partial.offset) if isinstance(file, int) else ():
-                    copy.write(block)
+                if isinstance(file, int):
+                    for block in read_blocks(self.files, file, 0, partial.offset, proceed):
+                        copy.write(block)
         except BaseException:
             copy.drop()
             raise
@@ -442,7 +446,9 @@ def finish_move(directory: Directory, entry: LedgerEntry, *, durable: bool) -> b
     return True
 
 
-def adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True) -> Literal["complete", "gone", "in use"]:
+def adopt(
+    partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True, proceed: Callable[[], object] = bool
+) -> Literal["complete", "gone", "in use"]:
     """
     Finish the commit of a file that an interrupted run had verified and written into the ledger.
 
@@ -450,6 +456,7 @@ def adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True) -
         partials: The partial files.
         entry: Its row, which names its partial file.
         durable: Whether to sync the name.
+        proceed: Called before each block is read; raises to end it.
 
     Returns:
         ``complete``: it has its name. ``gone``: nothing is left of it. ``in use``: another process is committing it.
@@ -461,13 +468,15 @@ def adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True) -
     with explaining(path, "checked again"), partials.taken(entry.partial) as file:
         if file == "in use":
             return "in use"
-        status = _recorded(directory, file, entry) if isinstance(file, int) else None
+        status = _recorded(directory, file, entry, proceed) if isinstance(file, int) else None
     if status is None:
         state = directory.state_of(path)
         if state is None or state.size != entry.size:
             return "gone"
         # In a copied directory only the time is another one.
-        same = state.mtime_ns == entry.mtime_ns or (entry.provable and recorded_state(directory, entry) is not None)
+        same = state.mtime_ns == entry.mtime_ns or (
+            entry.provable and recorded_state(directory, entry, proceed) is not None
+        )
         return "complete" if same else "gone"
     with ParentCache(directory, make=True) as parents:
         with explaining(path, "given its name"):
@@ -478,13 +487,15 @@ def adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True) -
     return "complete"
 
 
-def _recorded(directory: Directory, file: int, entry: LedgerEntry) -> os.stat_result | None:
+def _recorded(
+    directory: Directory, file: int, entry: LedgerEntry, proceed: Callable[[], object]
+) -> os.stat_result | None:
     """Return the status of an open file if it is the recorded one: without fsync, its content may be lost."""
     seen = again(directory.files.look_open, file)
     same = (seen.st_size, seen.st_mtime_ns) == (entry.size, entry.mtime_ns)
-    if not same or (entry.sha256 is not None and hash_range(directory.files, file) != entry.sha256):
-        return None
-    return seen
+    if same and entry.sha256 is not None:
+        same = hash_range(directory.files, file, proceed=proceed) == entry.sha256
+    return seen if same else None
 
 
 def _sync_names(directory: Directory, parents: ParentCache) -> dict[str, bool]:

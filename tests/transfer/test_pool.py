@@ -16,7 +16,7 @@ import anyio
 import attrs
 import pytest
 from cancel_everywhere import HOW, How, cancel_at_every_await
-from disks import FaultyDisk
+from disks import FaultyDisk, RateLimiter, RecordingDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
 from internals import rig
 from rounds import in_rounds, settled
@@ -761,6 +761,28 @@ async def test_a_closed_downloader_says_so(tmp_path: Path) -> None:
         await downloads.run(many(1))
     with pytest.raises(ClosedError, match="closed before"):
         downloads.stream(many(1))
+
+
+@pytest.mark.parametrize("cancelled", [{0}, {1}, {0, 1}], ids=["the first", "the second", "both"])
+async def test_a_run_that_is_cancelled_while_the_directory_is_opened_takes_it_from_no_other(
+    tmp_path: Path, cancelled: set[int]
+) -> None:
+    """One that begins as the last one is cancelled opens it anew."""
+    gate = RateLimiter("make_root", "*")
+    downloads = rig(downloader(tmp_path), disk=RecordingDisk(gate))
+    runs = [asyncio.create_task(downloads.run(many(1))) for _ in range(2)]
+    await gate.reached()
+    for number in cancelled:
+        runs[number].cancel()
+    await asyncio.sleep(0)
+    late = asyncio.create_task(downloads.run(many(1)))
+    gate.open()
+    await asyncio.wait([*runs, late])
+    report = late.result()
+    await downloads.aclose()
+
+    assert [run.cancelled() for run in runs] == [number in cancelled for number in range(2)]
+    assert (report.counts[Action.FETCH], report.failures) == (1, ())
 
 
 def test_a_downloader_of_another_loop_says_so(tmp_path: Path) -> None:
