@@ -31,7 +31,7 @@ from arena_async.options import MIB, Durability
 from arena_async.protocol.filenames import duplicate_key, duplicate_path
 from arena_async.protocol.files import RemoteFile, ResponseOrder
 from arena_async.transfer.directory import ParentCache
-from arena_async.transfer.filesystem import MAX_WAITS, WAIT_SECONDS, is_out_of_files
+from arena_async.transfer.filesystem import MAX_WAITS, WAIT_SECONDS, Proceed, is_out_of_files
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.models import FileState, LedgerEntry
 from arena_async.transfer.partial_file import PartialFile
@@ -410,9 +410,7 @@ def _close(partial: PartialFile, *, has_row: bool) -> None:
         partial.close()
 
 
-def recover(
-    partials: PartialFiles, ledger: Ledger, *, durable: bool, proceed: Callable[[], object] = bool
-) -> frozenset[str]:
+def recover(partials: PartialFiles, ledger: Ledger, *, durable: bool, proceed: Proceed = bool) -> frozenset[str]:
     """
     Finish what an interrupted run had verified, and return the names of partial files to leave alone.
 
@@ -436,7 +434,7 @@ def recover(
     return frozenset(leave)
 
 
-def _finish(partials: PartialFiles, entry: LedgerEntry, *, durable: bool, proceed: Callable[[], object]) -> str:
+def _finish(partials: PartialFiles, entry: LedgerEntry, *, durable: bool, proceed: Proceed) -> str:
     """Finish the commit or the move of a file, as :func:`adopt` does; what fails is tried again at the next start."""
     try:
         if entry.partial.startswith("/"):

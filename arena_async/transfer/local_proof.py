@@ -1,23 +1,27 @@
-"""Proofs that a local file is the listed one, by reading it: what costs reading costs no request."""
+"""Proofs that a local file is the listed one, by reading it: what costs reading costs no request; and what is left."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import attrs
 
 from arena_async.errors import StorageError
 from arena_async.transfer.context import Context
-from arena_async.transfer.final_files import Read, read_final, recorded_state
+from arena_async.transfer.directory import Directory
+from arena_async.transfer.filesystem import Proceed
+from arena_async.transfer.final_files import Read, digest, read_final, recorded_state
 from arena_async.transfer.models import Action, FileState, LedgerEntry, as_error
+from arena_async.transfer.partial_file import TAIL, FoundPartial, drop_partial
 from arena_async.transfer.planner import Decision, PlannedRow, decide
 from arena_async.transfer.verify import ContentVerifier, VerificationResult
 
-__all__ = ["prove"]
+__all__ = ["drop_copies", "is_copy", "prove"]
 
 
 def prove(
-    proceed: Callable[[], None], context: Context, planned: Sequence[tuple[PlannedRow, Decision, bool]]
+    proceed: Proceed, context: Context, planned: Sequence[tuple[PlannedRow, Decision, bool]]
 ) -> list[tuple[PlannedRow, Decision, bool]]:
     """
     Return the rows of a page with those decided again whose local file had to be read.
@@ -33,10 +37,36 @@ def prove(
     return proved
 
 
+def drop_copies(context: Context, entry: LedgerEntry) -> None:
+    """
+    Remove the partial files of a complete file that are not in use and begin as it does.
+
+    Such files are left by a process that was killed while another one completed the file. Never raises: what cannot be
+    read stays.
+    """
+    if context.partials.may_resume(entry.key):
+        with contextlib.suppress(StorageError):
+            for name, found in context.partials.of_key(entry.key):
+                if found is None or (found != "in use" and is_copy(context.directory, found, entry)):
+                    drop_partial(context.directory, name)
+
+
+def is_copy(directory: Directory, partial: FoundPartial, entry: LedgerEntry) -> bool:
+    """
+    Return whether a partial file has the size of a complete one, and the same bytes before its recorded end.
+
+    Raises:
+        StorageError: The disk failed.
+    """
+    end, tail = partial.marks[-1]
+    there = digest(directory, entry.path, start=max(0, end - TAIL), until=end)
+    return partial.total in (None, entry.size) and there is not None and (there[0], there[1].size) == (tail, entry.size)
+
+
 def _prove(
     context: Context,
     step: tuple[PlannedRow, Decision, bool],
-    proceed: Callable[[], None],
+    proceed: Proceed,
     times: list[tuple[LedgerEntry, int]],
 ) -> tuple[PlannedRow, Decision, bool]:
     """Decide again about one row, by what the local file holds."""
@@ -55,9 +85,7 @@ def _prove(
     return row, decide(row.file, row.entry, changed, path=row.path), clear
 
 
-def _is_recorded(
-    context: Context, row: PlannedRow, proceed: Callable[[], None], times: list[tuple[LedgerEntry, int]]
-) -> bool:
+def _is_recorded(context: Context, row: PlannedRow, proceed: Proceed, times: list[tuple[LedgerEntry, int]]) -> bool:
     """Return whether the local file has the recorded digest, and note its time then."""
     state = None if row.entry is None else recorded_state(context.directory, row.entry, proceed)
     if row.entry is not None and state is not None:
@@ -65,7 +93,7 @@ def _is_recorded(
     return state is not None
 
 
-def _adopt(context: Context, row: PlannedRow, proceed: Callable[[], None]) -> bool:
+def _adopt(context: Context, row: PlannedRow, proceed: Proceed) -> bool:
     """Return whether the local file is the listed one by its own content, and write its row then."""
     file = row.file
     verifier = ContentVerifier(

@@ -34,6 +34,7 @@ from arena_async.transfer.downloader import DirectoryOwner, report_on
 from arena_async.transfer.events import Finished, Observer
 from arena_async.transfer.final_files import discard, recorded_state
 from arena_async.transfer.leases import IfRunning, RunLease
+from arena_async.transfer.local_proof import drop_copies
 from arena_async.transfer.models import (
     PAGE,
     Action,
@@ -178,6 +179,7 @@ class Mirror(DirectoryOwner):
         self._leases.add(lease)
         try:
             await lease.take(self._if_running)
+            await context.run(context.partials.scan)
             sync = partial(self._sync_plan, plan=plan) if plan is not None else self._sync_all
             report = await sync(files, lease, prune=prune, ask_again=ask_again)
             if report.error is None:
@@ -428,6 +430,8 @@ def _any_touched(proceed: Callable[[], None], context: Context, entries: Sequenc
             return True
         times.append((entry, proved.mtime_ns))
     context.ledger.retime(times)
+    for entry in entries:
+        drop_copies(context, entry)
     return False
 
 

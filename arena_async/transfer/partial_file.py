@@ -30,6 +30,7 @@ from arena_async.transfer.directory import Directory, ParentCache
 from arena_async.transfer.filesystem import (
     UNSUPPORTED,
     FileSystem,
+    Proceed,
     again,
     explained,
     explaining,
@@ -41,6 +42,7 @@ from arena_async.transfer.models import FileState
 from arena_async.transfer.rate import Span, joined, length_of
 
 __all__ = [
+    "TAIL",
     "ControlRecord",
     "FoundPartial",
     "PartWriter",
@@ -55,7 +57,8 @@ __all__ = [
 log = logging.getLogger("arena_async")
 
 _VERSION = 1
-_TAIL = 64 * KIB
+#: Bytes before an end whose digest proves it.
+TAIL = 64 * KIB
 #: Bytes after which it is recorded if the last record is older than so many seconds.
 _MIN_UNIT, _UNIT_SECONDS = 8 * MIB, 1.0
 #: Ranges behind the others that a control record names at most; with as many it stays far below its size limit.
@@ -404,7 +407,7 @@ class PartialFile:
         *,
         end: int,
         start: int = 0,
-        proceed: Callable[[], object] = bool,
+        proceed: Proceed = bool,
     ) -> None:
         """
         Pass the bytes from ``start`` to ``end`` to ``feed``, block by block, for instance to hash a resumed file.
@@ -542,4 +545,4 @@ class PartWriter:
 
 def digest_of_tail(files: FileSystem, file: int, start: int, until: int) -> str:
     """Return the digest of the last bytes of a range of a file; of fewer, if fewer are there. Raises ``OSError``."""
-    return hash_range(files, file, max(start, until - _TAIL), until)
+    return hash_range(files, file, max(start, until - TAIL), until)

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 from arena_async.errors import StorageError
@@ -18,6 +18,7 @@ from arena_async.transfer.filesystem import (
     NO_DIRECTORY,
     FileSystem,
     Handle,
+    Proceed,
     again,
     explained,
     explaining,
@@ -75,7 +76,7 @@ class PartialFiles:
 
     def scan(self) -> None:
         """
-        Note which partial files exist. Called once, after the directory was opened.
+        Note which partial files exist. Called after the directory was opened, and when other processes were waited for.
 
         Raises:
             StorageError: Their directory cannot be read.
@@ -91,7 +92,7 @@ class PartialFiles:
         """
         Return whether looking for a partial file of a key is worth it; False costs nothing and is nearly always right.
 
-        What another process leaves while this one has the directory open is seen at the next start.
+        What another process leaves meanwhile is seen after the next :meth:`scan`.
         """
         return bool(self.directory.resumable) and key_hash(key)[:32] in self.directory.resumable
 
@@ -163,9 +164,8 @@ class PartialFiles:
         Raises:
             StorageError: The directory of partial files cannot be read.
         """
-        wanted, best = key_hash(key), None
-        for name in self._names(f"{wanted[:32]}-"):
-            found = self._usable(name, wanted)
+        best = None
+        for name, found in self.of_key(key):
             if found == "in use":
                 continue
             if found is None or (best is not None and best.held >= found.held):
@@ -175,6 +175,17 @@ class PartialFiles:
                 drop_partial(self.directory, best.name)
             best = found
         return best
+
+    def of_key(self, key: str) -> Iterator[tuple[str, FoundPartial | Literal["in use"] | None]]:
+        """
+        Yield the names of the partial files of a key with what can be resumed of each, None for one that is useless.
+
+        Raises:
+            StorageError: The directory of partial files cannot be read.
+        """
+        owner = key_hash(key)
+        for name in self._names(f"{owner[:32]}-"):
+            yield name, self._usable(name, owner)
 
     def _names(self, start: str = "") -> list[str]:
         """Return the names of partial files, those too of which only the control record is left."""
@@ -238,9 +249,7 @@ class PartialFiles:
         """Return whether the last recorded bytes of a range are there, and were not lost with the power."""
         return digest_of_tail(self.files, file, start, until) == tail
 
-    def resume(
-        self, partial: FoundPartial, key: str, path: str, *, proceed: Callable[[], object] = bool
-    ) -> PartialFile | None:
+    def resume(self, partial: FoundPartial, key: str, path: str, *, proceed: Proceed = bool) -> PartialFile | None:
         """
         Open a partial file at its offset, cut back to it; None when another process has taken it.
 
@@ -272,7 +281,7 @@ class PartialFiles:
             raise
         return PartialFile(self.directory, file, key=key, path=path, name=partial.name, found=partial)
 
-    def _copy(self, partial: FoundPartial, key: str, path: str, proceed: Callable[[], object]) -> PartialFile | None:
+    def _copy(self, partial: FoundPartial, key: str, path: str, proceed: Proceed) -> PartialFile | None:
         """Resume in a new file with the bytes of an old one."""
         copy = self.create(key, path)
         try:
@@ -447,7 +456,7 @@ def finish_move(directory: Directory, entry: LedgerEntry, *, durable: bool) -> b
 
 
 def adopt(
-    partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True, proceed: Callable[[], object] = bool
+    partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True, proceed: Proceed = bool
 ) -> Literal["complete", "gone", "in use"]:
     """
     Finish the commit of a file that an interrupted run had verified and written into the ledger.
@@ -487,9 +496,7 @@ def adopt(
     return "complete"
 
 
-def _recorded(
-    directory: Directory, file: int, entry: LedgerEntry, proceed: Callable[[], object]
-) -> os.stat_result | None:
+def _recorded(directory: Directory, file: int, entry: LedgerEntry, proceed: Proceed) -> os.stat_result | None:
     """Return the status of an open file if it is the recorded one: without fsync, its content may be lost."""
     seen = again(directory.files.look_open, file)
     same = (seen.st_size, seen.st_mtime_ns) == (entry.size, entry.mtime_ns)
