@@ -13,16 +13,8 @@ from arena_async.transfer.context import Context, claim_tenant
 from arena_async.transfer.duplicates import Duplicates
 from arena_async.transfer.leases import RunLease, pause_after
 from arena_async.transfer.local_proof import drop_copies, prove
-from arena_async.transfer.models import (
-    PAGE,
-    Action,
-    FileState,
-    KnownRow,
-    LedgerEntry,
-    ListingRecord,
-    account_of,
-    as_error,
-)
+from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord, account_of
+from arena_async.transfer.outcomes import as_error
 from arena_async.transfer.partial_files import finish_move
 from arena_async.transfer.planner import WANTED, Decision, PlannedRow, decide, may_adopt, new_row
 from arena_async.transfer.refusals import Refusal

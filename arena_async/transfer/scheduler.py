@@ -28,7 +28,8 @@ from arena_async.transfer.context import Context
 from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying, Stopped
 from arena_async.transfer.jobs import HeldBack, Job, JobQueue, Listing, Numbered, Source
-from arena_async.transfer.models import Action, Outcome, as_error
+from arena_async.transfer.models import Action
+from arena_async.transfer.outcomes import Outcome, as_error
 from arena_async.transfer.page_planner import PagePlanner
 from arena_async.transfer.planner import Decision, PlannedRow
 from arena_async.transfer.recovery import fail, recover, stop_after
