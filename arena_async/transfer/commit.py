@@ -216,6 +216,16 @@ class Committer:
         finally:
             self._pool.shutdown()
 
+    def end(self) -> None:
+        """Wait for the batch in progress, and leave what waits, where the event loop was closed. On a thread."""
+        self._closed = True
+        self._pool.shutdown()
+        for pending in self._waiting:
+            if pending.partial is not None:
+                pending.partial.keep()
+        if self._completed:
+            self._ledger.write((), completed=self._completed)
+
     def _join(self, *more: Pending) -> None:
         """Add files to those that wait, and commit what waits, one batch at a time: the next one grows meanwhile."""
         self._waiting.extend(more)

@@ -41,6 +41,7 @@ from arena_async.transfer.filesystem import (
     read_small,
 )
 from arena_async.transfer.ledger import Ledger
+from arena_async.transfer.partial_file import PartialFile
 from arena_async.transfer.partial_files import PartialFiles
 from arena_async.transfer.planner import is_overload
 from arena_async.transfer.processes import max_open_files
@@ -220,12 +221,32 @@ class Context:
             # The rows of a ledger that is not used here may still name partial files.
             self.partials.sweep(keep=leave)
 
-    async def aclose(self) -> None:
-        """Commit what is verified, close the directory, end the threads. Safe to call twice, from any task."""
+    @property
+    def orphaned(self) -> bool:
+        """Whether the event loop that it was opened in was closed, so that nothing of it runs but calls on threads."""
+        return self._loop is not None and self._loop.is_closed()
+
+    def check_closable(self) -> None:
+        """
+        Check that it may be closed here.
+
+        Raises:
+            ClosedError: The event loop that it was opened in is another one, and was not closed.
+        """
+        if self._loop not in (None, asyncio.get_running_loop()) and not self.orphaned:
+            raise ClosedError(f"This {self._owner} belongs to another event loop; close it there.")
+
+    async def aclose(self, left: Sequence[PartialFile] = ()) -> None:
+        """
+        Commit what is verified, close the directory, end the threads. Safe to call twice, from any task.
+
+        Args:
+            left: Partial files that are open where it is orphaned.
+        """
         if self._closed:
             return
         self._closed = True
-        closing = asyncio.ensure_future(self._close())
+        closing = asyncio.ensure_future(self._close_orphan(left) if self.orphaned else self._close())
         await wait_to_end(closing)
         closing.result()
 
@@ -240,6 +261,25 @@ class Context:
         finally:
             if self._opened:
                 await self._close_directory()
+
+    async def _close_orphan(self, left: Sequence[PartialFile]) -> None:
+        """Close what an event loop has left that was closed."""
+        threads = Threads(1, name="arena_async-closing")
+        try:
+            if self._opened:
+                await threads.run(self._end, left)
+        finally:
+            await threads.aclose()
+
+    def _end(self, left: Sequence[PartialFile]) -> None:
+        """Wait for the threads, record what was received, and close. On a thread of its own."""
+        try:
+            self._threads.end()
+            self.committer.end()
+            for partial in left:
+                partial.keep()
+        finally:
+            self._close_files()
 
     async def _close_directory(self) -> None:
         """Close ledger and directory and end the threads."""

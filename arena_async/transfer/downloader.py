@@ -199,14 +199,26 @@ class DirectoryOwner:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop everything, commit what is verified, and close the directory. Safe to call twice."""
+        """
+        Stop everything, commit what is verified, and close the directory. Safe to call twice.
+
+        Where the event loop that it was used in was closed, this may be called in a later one.
+
+        Raises:
+            ClosedError: It was used in another event loop, which was not closed: close it there.
+        """
         # In a task of its own: all streams are closed before the directory, however often this one is cancelled.
         if self._closing is None:
+            self._context.check_closable()
             self._closing = asyncio.create_task(self._close(), name="arena_async closing")
         await wait_to_end(self._closing)
         self._closing.result()
 
     async def _close(self) -> None:
+        if self._context.orphaned:
+            jobs = [job for stream in self._streams for job in stream.run.queue.jobs]
+            await self._context.aclose([job.partial for job in jobs if job.partial is not None])
+            return
         try:
             for stream in self._streams:
                 await stream.aclose()
