@@ -76,10 +76,11 @@ if TYPE_CHECKING:
     from arena_async.providers.urls import Link, UrlSet
     from arena_async.transfer.downloader import Downloader, OutcomeStream
     from arena_async.transfer.events import Event, Finished, Observer, Progress, Retrying, Started, Stopped
+    from arena_async.transfer.local_proof import Verification, Verified
     from arena_async.transfer.mirror import Mirror
-    from arena_async.transfer.models import Action, LedgerEntry, Outcome, Plan, PlannedFile, Report, StartedRun
+    from arena_async.transfer.models import Action, LedgerEntry, Plan, PlannedFile, StartedRun
+    from arena_async.transfer.outcomes import Outcome, Report
     from arena_async.transfer.union import union
-    from arena_async.transfer.verification import Verification, Verified
 
 __all__ = [
     "AccountLockedError",
@@ -197,9 +198,10 @@ _NAMES = {
     "transfer.downloader": "Downloader OutcomeStream",
     "transfer.events": "Event Finished Observer Progress Retrying Started Stopped",
     "transfer.mirror": "Mirror",
-    "transfer.models": "Action LedgerEntry Outcome Plan PlannedFile Report StartedRun",
+    "transfer.models": "Action LedgerEntry Plan PlannedFile StartedRun",
+    "transfer.outcomes": "Outcome Report",
     "transfer.union": "union",
-    "transfer.verification": "Verification Verified",
+    "transfer.local_proof": "Verification Verified",
 }
 #: Where each public name lives.
 _MODULES = {name: f"arena_async.{module}" for module, names in _NAMES.items() for name in names.split()}

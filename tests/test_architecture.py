@@ -27,6 +27,7 @@ PACKAGE = Path(arena_async.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 PURE_MODULES = [
     "arena_async.transfer.models",
+    "arena_async.transfer.outcomes",
     "arena_async.transfer.planner",
     "arena_async.transfer.refusals",
     *(f"arena_async.protocol.{path.stem}" for path in sorted((PACKAGE / "protocol").glob("[a-z]*.py"))),

@@ -16,7 +16,7 @@ from arena_async.cli.output import Output, error_message, show_count, show_size
 from arena_async.cli.reports import DONE, PRESENT, label_of, outcome_record
 from arena_async.protocol.messages import printable
 from arena_async.transfer.events import Event, Finished, Progress, Retrying, Started, Stopped
-from arena_async.transfer.models import Outcome
+from arena_async.transfer.outcomes import Outcome
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

@@ -11,8 +11,9 @@ from arena_async.cli.output import Output, error_message, error_record, fields_o
 from arena_async.protocol.files import Notice, RemoteFile
 from arena_async.protocol.messages import printable
 from arena_async.protocol.quota import Quota
-from arena_async.transfer.models import Action, Outcome, Plan, Report
-from arena_async.transfer.verification import Verification
+from arena_async.transfer.local_proof import Verification
+from arena_async.transfer.models import Action, Plan
+from arena_async.transfer.outcomes import Outcome, Report
 
 if TYPE_CHECKING:
     from arena_async.providers.arena import ApiUsage, ExportRun, ImportRun, RunSeen

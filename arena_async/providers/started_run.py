@@ -16,7 +16,7 @@ from arena_async.protocol.files import FileSet
 from arena_async.protocol.request_records import RequestRecord
 from arena_async.providers.send_once import SendOnce
 from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.models import Report
+from arena_async.transfer.outcomes import Report
 
 __all__ = ["Fetched", "RunFetch", "To"]
 

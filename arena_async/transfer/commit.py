@@ -31,7 +31,7 @@ from arena_async.options import MIB, Durability
 from arena_async.protocol.filenames import duplicate_key, duplicate_path
 from arena_async.protocol.files import RemoteFile, ResponseOrder
 from arena_async.transfer.directory import ParentCache
-from arena_async.transfer.filesystem import MAX_WAITS, WAIT_SECONDS, is_out_of_files
+from arena_async.transfer.filesystem import MAX_WAITS, WAIT_SECONDS, Proceed, is_out_of_files
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.models import FileState, LedgerEntry
 from arena_async.transfer.partial_file import PartialFile
@@ -215,6 +215,16 @@ class Committer:
                 await run_to_end(self._pool, self._ledger.write, (), completed=completed)
         finally:
             self._pool.shutdown()
+
+    def end(self) -> None:
+        """Wait for the batch in progress, and leave what waits, where the event loop was closed. On a thread."""
+        self._closed = True
+        self._pool.shutdown()
+        for pending in self._waiting:
+            if pending.partial is not None:
+                pending.partial.keep()
+        if self._completed:
+            self._ledger.write((), completed=self._completed)
 
     def _join(self, *more: Pending) -> None:
         """Add files to those that wait, and commit what waits, one batch at a time: the next one grows meanwhile."""
@@ -410,11 +420,12 @@ def _close(partial: PartialFile, *, has_row: bool) -> None:
         partial.close()
 
 
-def recover(partials: PartialFiles, ledger: Ledger, *, durable: bool) -> frozenset[str]:
+def recover(partials: PartialFiles, ledger: Ledger, *, durable: bool, proceed: Proceed = bool) -> frozenset[str]:
     """
     Finish what an interrupted run had verified, and return the names of partial files to leave alone.
 
-    Called before the first file is planned, on a thread.
+    Called before the first file is planned, on a thread. ``proceed`` is called before each block of a file is read
+    again, and raises to end that: what is not finished by then, the next start finishes.
 
     Raises:
         StorageError: The ledger failed.
@@ -426,19 +437,19 @@ def recover(partials: PartialFiles, ledger: Ledger, *, durable: bool) -> frozens
         while page := ledger.entries(after=after, committing=True):
             after = page[-1].key
             rows = [entry for entry in page if entry.partial.startswith("/") == moves]
-            found = [(entry, _finish(partials, entry, durable=durable)) for entry in rows]
+            found = [(entry, _finish(partials, entry, durable=durable, proceed=proceed)) for entry in rows]
             leave.update(entry.partial for entry, end in found if end == "in use")
             ledger.write((), completed=[entry for entry, end in found if end == "complete"])
             ledger.replace([(entry, None) for entry, end in found if end == "gone"])
     return frozenset(leave)
 
 
-def _finish(partials: PartialFiles, entry: LedgerEntry, *, durable: bool) -> str:
+def _finish(partials: PartialFiles, entry: LedgerEntry, *, durable: bool, proceed: Proceed) -> str:
     """Finish the commit or the move of a file, as :func:`adopt` does; what fails is tried again at the next start."""
     try:
         if entry.partial.startswith("/"):
             return "complete" if finish_move(partials.directory, entry, durable=durable) else "gone"
-        return adopt(partials, entry, durable=durable)
+        return adopt(partials, entry, durable=durable, proceed=proceed)
     except StorageError as error:
         log.warning("%s: it was verified by an earlier run and cannot get its name yet: %s", entry.path, error)
         return "in use"

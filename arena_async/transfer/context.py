@@ -20,7 +20,7 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -41,6 +41,7 @@ from arena_async.transfer.filesystem import (
     read_small,
 )
 from arena_async.transfer.ledger import Ledger
+from arena_async.transfer.partial_file import PartialFile
 from arena_async.transfer.partial_files import PartialFiles
 from arena_async.transfer.planner import is_overload
 from arena_async.transfer.processes import max_open_files
@@ -105,6 +106,8 @@ class Context:
     # From the opening on:
     committer: Committer
     _threads: Threads
+    #: Runs that wait for it to be opened.
+    _openers = 0
 
     def __init__(
         self,
@@ -150,23 +153,33 @@ class Context:
 
     async def open(self) -> None:
         """
-        Open it, once, however many runs begin.
+        Open it, once, however many runs begin; where all of them are cancelled, it is left closed.
 
         Raises:
             ClosedError: It was closed before, or is used from another event loop or after a fork.
             StorageError: The directory is not usable.
         """
         self.check_usable()
-        if self._opened:
-            return
-        if self._opening is None:
-            self._loop = asyncio.get_running_loop()
-            self._opening = asyncio.create_task(self._open(), name="arena_async opening")
-        opening = self._opening
-        await wait_to_end(opening)
-        if opening.exception() is not None and self._opening is opening:
-            self._opening = None
-        opening.result()
+        while not self._opened:
+            if self._opening is None:
+                self._loop = asyncio.get_running_loop()
+                self._opening = asyncio.create_task(self._open(), name="arena_async opening")
+            opening = self._opening
+            self._openers += 1
+            try:
+                await asyncio.wait([opening])
+            except asyncio.CancelledError:
+                if self._openers == 1:
+                    opening.cancel()
+                    await wait_to_end(opening)
+                raise
+            finally:
+                self._openers -= 1
+                if opening.done() and self._opening is opening:
+                    self._opening = None
+            if not opening.cancelled():
+                opening.result()
+            self.check_usable()
 
     def check_usable(self) -> None:
         """
@@ -187,14 +200,14 @@ class Context:
         # One thread for each body, and one for everything else.
         self._threads = Threads(self.widest + 1, name="arena_async-worker")
         try:
-            await self._threads.run(self._prepare)
+            await self._threads.run_until_cancelled(self._prepare)
         except BaseException:
             await self._close_directory()
             raise
         self.committer = Committer(self.partials, self.ledger, durability=self.options.durability, now=self.clock.now)
         self._opened = True
 
-    def _prepare(self) -> None:
+    def _prepare(self, proceed: Callable[[], None]) -> None:
         """Open directory and ledger, commit what was verified, and sweep. On a thread."""
         with explaining(self.root, "opened"):
             _make_root(self.directory)
@@ -202,17 +215,38 @@ class Context:
         remembered = self.directory.ledger_path.exists()
         self.ledger.open()
         self.partials.scan()
-        leave = recover(self.partials, self.ledger, durable=self.options.durability != "off")
+        durable = self.options.durability != "off"
+        leave = recover(self.partials, self.ledger, durable=durable, proceed=proceed)
         if self.ledger.remembers or not remembered:
             # The rows of a ledger that is not used here may still name partial files.
             self.partials.sweep(keep=leave)
 
-    async def aclose(self) -> None:
-        """Commit what is verified, close the directory, end the threads. Safe to call twice, from any task."""
+    @property
+    def orphaned(self) -> bool:
+        """Whether the event loop that it was opened in was closed, so that nothing of it runs but calls on threads."""
+        return self._loop is not None and self._loop.is_closed()
+
+    def check_closable(self) -> None:
+        """
+        Check that it may be closed here.
+
+        Raises:
+            ClosedError: The event loop that it was opened in is another one, and was not closed.
+        """
+        if self._loop not in (None, asyncio.get_running_loop()) and not self.orphaned:
+            raise ClosedError(f"This {self._owner} belongs to another event loop; close it there.")
+
+    async def aclose(self, left: Sequence[PartialFile] = ()) -> None:
+        """
+        Commit what is verified, close the directory, end the threads. Safe to call twice, from any task.
+
+        Args:
+            left: Partial files that are open where it is orphaned.
+        """
         if self._closed:
             return
         self._closed = True
-        closing = asyncio.ensure_future(self._close())
+        closing = asyncio.ensure_future(self._close_orphan(left) if self.orphaned else self._close())
         await wait_to_end(closing)
         closing.result()
 
@@ -227,6 +261,25 @@ class Context:
         finally:
             if self._opened:
                 await self._close_directory()
+
+    async def _close_orphan(self, left: Sequence[PartialFile]) -> None:
+        """Close what an event loop has left that was closed."""
+        threads = Threads(1, name="arena_async-closing")
+        try:
+            if self._opened:
+                await threads.run(self._end, left)
+        finally:
+            await threads.aclose()
+
+    def _end(self, left: Sequence[PartialFile]) -> None:
+        """Wait for the threads, record what was received, and close. On a thread of its own."""
+        try:
+            self._threads.end()
+            self.committer.end()
+            for partial in left:
+                partial.keep()
+        finally:
+            self._close_files()
 
     async def _close_directory(self) -> None:
         """Close ledger and directory and end the threads."""
@@ -261,11 +314,11 @@ class Context:
         """Run a blocking call that reads much, as :meth:`Threads.run_until_cancelled`."""
         return await self._threads.run_until_cancelled(call, *args, **kwargs)
 
-    async def run_when_files_close(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Do the same; where too many files are open, wait for some to be closed: what is received is kept."""
+    async def when_files_close(self, run: Callable[[], Awaitable[object]]) -> None:
+        """Run a call; where too many files are open, wait for some to be closed: what is received is kept."""
         for left in reversed(range(MAX_WAITS)):
             try:
-                await self._threads.run(call, *args, **kwargs)
+                await run()
             except StorageError as error:
                 if not left or not is_out_of_files(error):
                     raise

@@ -69,7 +69,7 @@ async def attempt(job: Job, source: Source) -> Pending:
     if first:
         job.action, job.looked = job.planned, job.clear
     if not first or not job.clear:
-        await context.run_when_files_close(steps.pick_up, job, context)
+        await context.when_files_close(partial(context.run_until_cancelled, steps.pick_up, job, context))
     content: bytes | None = None
     more = True
     while more:
@@ -83,7 +83,7 @@ async def attempt(job: Job, source: Source) -> Pending:
             f"{job.path}: the body ended after {end} of {job.total} bytes.", expected=job.total, actual=end
         )
     if content is None:
-        result = await context.run(steps.verify, job, context)
+        result = await context.run_until_cancelled(steps.verify, job, context)
         if result.problem is not None:
             raise result.problem
     staged, verifier, job.partial, job.verifier = job.partial, job.verifier, None, None  # The committer has them now.
@@ -176,15 +176,15 @@ async def _handle_headers(
         raise IntegrityError(f"{job.path}: the response does not fit: {step.reason}. The whole file is requested.")
     total = head.total if head.total is not None else job.file.size
     _check_size(job, total, context)
+    job.total = total
     if step.step is ResumeStep.RESTART_HERE or held.offset == 0:
-        job.total = total
         small = job.partial is None and (total is None or total <= context.max_in_memory)
-        job.verifier = steps.new_verifier(job, head, total, context)
+        job.verifier = steps.new_verifier(job, head, context)
         job.validator = validator_of(head)
         if not small:
-            await context.run_when_files_close(steps.begin, job, context)
+            await context.when_files_close(partial(context.run, steps.begin, job, context))
     else:
-        await context.run(steps.go_on, job, head, total, held.offset, context)
+        await context.run_until_cancelled(steps.go_on, job, head, held.offset, context)
     return step
 
 
@@ -247,7 +247,7 @@ async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, c
     elif failure is None and ended:
         return content
     elif content or failure is None:
-        await context.run_when_files_close(steps.begin, job, context)
+        await context.when_files_close(partial(context.run, steps.begin, job, context))
         await context.run(steps.take, job, content)
         job.bytes_written += len(content)
     if failure is not None:

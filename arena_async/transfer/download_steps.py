@@ -2,9 +2,12 @@
 The steps of a download on the disk. All are for a thread, and those of one file run in order.
 
 A cancelled task does not receive the result of its thread: what must not be lost is noted by the thread itself.
+Those that may read much are given a function that is called before each block, and raises once the task is cancelled.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from arena_async.errors import ContentError, StorageError
 from arena_async.protocol.files import BodyHead
@@ -18,7 +21,7 @@ from arena_async.transfer.verify import ContentVerifier, VerificationResult
 __all__ = ["begin", "catch_up", "go_on", "new_verifier", "pick_up", "take", "verify"]
 
 
-def pick_up(job: Job, context: Context) -> None:
+def pick_up(proceed: Callable[[], None], job: Job, context: Context) -> None:
     """Look for the partial file of an earlier run, once, and check that the rest fits on the disk."""
     if job.partial is not None:
         return
@@ -29,7 +32,7 @@ def pick_up(job: Job, context: Context) -> None:
         # Of an older content: the service would only say so, for a request.
         drop_partial(context.directory, found.name)
     elif found is not None:
-        job.partial = partials.resume(found, job.key, job.path)
+        job.partial = partials.resume(found, job.key, job.path, proceed=proceed)
         if job.partial is not None:
             job.validator, job.total, job.recovered = found.validator, found.total, True
             job.action = Action.RESUME if job.action is Action.FETCH else job.action
@@ -47,16 +50,15 @@ def begin(job: Job, context: Context) -> None:
     job.partial.describe(validator=job.validator, total=job.total)
 
 
-def go_on(job: Job, head: BodyHead, total: int | None, offset: int, context: Context) -> None:
+def go_on(proceed: Callable[[], None], job: Job, head: BodyHead, offset: int, context: Context) -> None:
     """Continue the partial file; one of an earlier run is read back first, so that the whole of it is hashed."""
-    job.total = total
     if job.verifier is not None and job.verifier.length == offset:
         return
-    job.verifier = new_verifier(job, head, total, context)
+    job.verifier = new_verifier(job, head, context)
     staged, verifier = _parts_of(job)
     # What is received now is recorded as it comes, or a second interruption would lose all of it.
-    staged.describe(validator=job.validator, total=total)
-    staged.replay(verifier.feed, end=offset)
+    staged.describe(validator=job.validator, total=job.total)
+    staged.replay(verifier.feed, end=offset, proceed=proceed)
 
 
 def take(job: Job, data: memoryview | bytes) -> None:
@@ -74,12 +76,17 @@ def catch_up(job: Job, end: int, reached: int) -> None:
     staged.replay(verifier.feed, start=end, end=reached)
 
 
-def verify(job: Job, context: Context) -> VerificationResult:
+def verify(proceed: Callable[[], None], job: Job, context: Context) -> VerificationResult:
     """Verify the whole content; meanwhile the system begins to write it to the disk."""
     staged, verifier = _parts_of(job)
     if context.options.durability != "off":
         staged.begin_sync()
-    result = verifier.finish(staged.read)
+
+    def read(offset: int, size: int) -> bytes:
+        proceed()
+        return staged.read(offset, size)
+
+    result = verifier.finish(read)
     if isinstance(result.problem, ContentError):
         staged.drop()  # A page in the place of a range leaves what was received before; here the page is in it.
         job.partial = job.verifier = None
@@ -93,12 +100,12 @@ def _parts_of(job: Job) -> tuple[PartialFile, ContentVerifier]:
     return job.partial, job.verifier
 
 
-def new_verifier(job: Job, head: BodyHead, total: int | None, context: Context) -> ContentVerifier:
+def new_verifier(job: Job, head: BodyHead, context: Context) -> ContentVerifier:
     """Return what verifies the content of a response."""
     return ContentVerifier(
         name=job.path,
         extension=job.file.extension,
-        length=total,
+        length=job.total,
         md5=head.md5,
         listed_md5=job.file.md5,
         listed_sha256=job.file.sha256,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from operator import attrgetter
 from typing import ClassVar, Self
 
 from arena_async.errors import ClosedError
@@ -14,7 +13,8 @@ from arena_async.transfer.context import Context
 from arena_async.transfer.events import Observer
 from arena_async.transfer.jobs import Numbered
 from arena_async.transfer.leases import RunLease
-from arena_async.transfer.models import Action, Outcome, Report
+from arena_async.transfer.models import Action
+from arena_async.transfer.outcomes import Outcome, Outcomes, Report
 from arena_async.transfer.page_planner import PagePlanner
 from arena_async.transfer.scheduler import TransferRun
 from arena_async.transfer.workers import wait_to_end
@@ -122,31 +122,28 @@ async def report_on(stream: OutcomeStream, files: FileSet, *, fail_fast: bool = 
         ArenaAsyncError: The listing failed. What was listed before is done, as a note on the error says.
     """
     before, run = files.requests_sent, stream.run
-    rows: list[Numbered] = []
+    rows = Outcomes()
     try:
         while True:
             numbered = await stream.next_numbered()
-            rows.append(numbered)
+            rows.add(numbered.number, numbered.outcome)
             if fail_fast and numbered.outcome.error is not None:
                 break
     except StopAsyncIteration:
         pass
     except Exception as error:
         if error is not run.error:
-            done = sum(row.outcome.error is None for row in rows) + run.kept
+            done = sum(rows.counts.values()) + run.kept
             error.add_note(f"{done} of the {run.listing.count} files listed before that are done; they stay.")
             raise
     finally:
         await stream.aclose()
-    rows += run.outcomes
-    rows.sort(key=attrgetter("number"))
-    counts = dict.fromkeys(Action, 0)
-    counts[Action.KEEP] = run.kept
-    for row in rows:
-        counts[row.outcome.action] += row.outcome.error is None
+    for numbered in run.outcomes:
+        rows.add(numbered.number, numbered.outcome)
+    rows.counts[Action.KEEP] += run.kept
     return Report(
-        outcomes=tuple([row.outcome for row in rows]),
-        counts=counts,
+        outcomes=rows.in_order(),
+        counts=rows.counts,
         not_started=run.not_started,
         requests=files.requests_sent - before,
         error=run.error,
@@ -202,14 +199,26 @@ class DirectoryOwner:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop everything, commit what is verified, and close the directory. Safe to call twice."""
+        """
+        Stop everything, commit what is verified, and close the directory. Safe to call twice.
+
+        Where the event loop that it was used in was closed, this may be called in a later one.
+
+        Raises:
+            ClosedError: It was used in another event loop, which was not closed: close it there.
+        """
         # In a task of its own: all streams are closed before the directory, however often this one is cancelled.
         if self._closing is None:
+            self._context.check_closable()
             self._closing = asyncio.create_task(self._close(), name="arena_async closing")
         await wait_to_end(self._closing)
         self._closing.result()
 
     async def _close(self) -> None:
+        if self._context.orphaned:
+            jobs = [job for stream in self._streams for job in stream.run.queue.jobs]
+            await self._context.aclose([job.partial for job in jobs if job.partial is not None])
+            return
         try:
             for stream in self._streams:
                 await stream.aclose()

@@ -19,7 +19,8 @@ from typing import cast
 import attrs
 
 from arena_async.protocol.files import RemoteFile
-from arena_async.transfer.models import Action, Outcome
+from arena_async.transfer.models import Action
+from arena_async.transfer.outcomes import Outcome
 from arena_async.transfer.workers import Threads, wait_to_end
 
 __all__ = ["Event", "EventEmitter", "Finished", "Observer", "Progress", "Retrying", "Started", "Stopped"]

@@ -33,6 +33,7 @@ __all__ = [
     "WAIT_SECONDS",
     "FileSystem",
     "Handle",
+    "Proceed",
     "again",
     "explained",
     "explaining",
@@ -62,6 +63,8 @@ _NO_WAIT = NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
 _MAX_RECORD = 64 * KIB
 #: Bytes that are read at a time.
 _BLOCK = 256 * KIB
+#: Called before each block is read; raises to end that.
+Proceed = Callable[[], object]
 #: Calls that are interrupted again and again are given up after so many tries, and so is a file that others remove.
 _TRIES = 100
 #: How often, and for how many seconds, something waits for open files to be closed.
@@ -342,9 +345,20 @@ def write_all(files: FileSystem, file: int, data: memoryview | bytes, offset: in
     return at
 
 
-def read_blocks(files: FileSystem, file: int, start: int, until: int | None = None) -> Iterator[bytes]:
-    """Return the bytes of a range, block by block, as many as there are. Raises ``OSError``."""
-    return iter_blocks(lambda offset, size: again(files.read, file, size, offset), start, until)
+def read_blocks(
+    files: FileSystem, file: int, start: int, until: int | None = None, proceed: Proceed = bool
+) -> Iterator[bytes]:
+    """
+    Return the bytes of a range, block by block, as many as there are. Raises ``OSError``.
+
+    ``proceed`` is called before each block is read, and raises to end it.
+    """
+
+    def read(offset: int, size: int) -> bytes:
+        proceed()
+        return again(files.read, file, size, offset)
+
+    return iter_blocks(read, start, until)
 
 
 def iter_blocks(read: Callable[[int, int], bytes], start: int = 0, until: int | None = None) -> Iterator[bytes]:
@@ -355,10 +369,10 @@ def iter_blocks(read: Callable[[int, int], bytes], start: int = 0, until: int | 
         start += len(block)
 
 
-def hash_range(files: FileSystem, file: int, start: int = 0, until: int | None = None) -> str:
-    """Return the SHA-256 of a range of an open file, or of as much of it as there is. Raises ``OSError``."""
+def hash_range(files: FileSystem, file: int, start: int = 0, until: int | None = None, proceed: Proceed = bool) -> str:
+    """Return the SHA-256 of a range of an open file, or of as much of it as there is. Raises as :func:`read_blocks`."""
     digest = hashlib.sha256()
-    for block in read_blocks(files, file, start, until):
+    for block in read_blocks(files, file, start, until, proceed):
         digest.update(block)
     return digest.hexdigest()
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from arena_async.transfer.directory import Directory, ParentCache, split_path
 from arena_async.transfer.filesystem import (
+    Proceed,
     again,
     explaining,
     iter_blocks,
@@ -23,7 +24,7 @@ Read = Callable[[int, int], bytes]
 
 
 def read_final(
-    directory: Directory, path: str, use: Callable[[Iterator[bytes], Read], T], proceed: Callable[[], object]
+    directory: Directory, path: str, use: Callable[[Iterator[bytes], Read], T], proceed: Proceed
 ) -> tuple[T, FileState] | None:
     """
     Read a final file, and return what ``use`` makes of it and the state it was read in, or None when it is missing.
@@ -62,7 +63,14 @@ def read_final(
                 files.close(file)
 
 
-def digest(directory: Directory, path: str, proceed: Callable[[], object] = bool) -> tuple[str, FileState] | None:
+def digest(
+    directory: Directory,
+    path: str,
+    proceed: Proceed = bool,
+    *,
+    start: int = 0,
+    until: int | None = None,
+) -> tuple[str, FileState] | None:
     """
     Return the SHA-256 of a final file in hexadecimal and the state it was read in, or None when it is missing.
 
@@ -70,22 +78,24 @@ def digest(directory: Directory, path: str, proceed: Callable[[], object] = bool
         directory: The directory.
         path: The file.
         proceed: Called before each block is read; raises to end it.
+        start: The first byte of the range to hash.
+        until: The byte behind it, or None for all.
 
     Raises:
         DestinationBusyError: It is no file.
         StorageError: The disk failed.
     """
 
-    def hashed(blocks: Iterator[bytes], _: Read) -> str:
+    def hashed(_: Iterator[bytes], read: Read) -> str:
         sha256 = hashlib.sha256()
-        for block in blocks:
+        for block in iter_blocks(read, start, until):
             sha256.update(block)
         return sha256.hexdigest()
 
     return read_final(directory, path, hashed, proceed)
 
 
-def recorded_state(directory: Directory, entry: LedgerEntry, proceed: Callable[[], object] = bool) -> FileState | None:
+def recorded_state(directory: Directory, entry: LedgerEntry, proceed: Proceed = bool) -> FileState | None:
     """
     Return the state of a final file whose digest is the recorded one, else None.
 

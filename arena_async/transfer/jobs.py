@@ -12,13 +12,8 @@ from arena_async.errors import ListingError
 from arena_async.protocol.files import FileSet, RemoteFile, ResponseOrder
 from arena_async.transfer.commit import out_of_step
 from arena_async.transfer.context import Context
-from arena_async.transfer.models import (
-    PAGE,
-    Action,
-    LedgerEntry,
-    Outcome,
-    account_of,
-)
+from arena_async.transfer.models import PAGE, Action, LedgerEntry, account_of
+from arena_async.transfer.outcomes import Outcome
 from arena_async.transfer.partial_file import PartialFile
 from arena_async.transfer.planner import Tries, host_of
 from arena_async.transfer.verify import ContentVerifier

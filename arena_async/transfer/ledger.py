@@ -59,15 +59,8 @@ from arena_async.transfer.ledger_schema import (
     prepare,
 )
 from arena_async.transfer.local_files import create_private, size_of
-from arena_async.transfer.models import (
-    PAGE,
-    Action,
-    KnownRow,
-    LedgerEntry,
-    ListingRecord,
-    Outcome,
-    StartedRun,
-)
+from arena_async.transfer.models import PAGE, Action, KnownRow, LedgerEntry, ListingRecord, StartedRun
+from arena_async.transfer.outcomes import Outcome
 from arena_async.transfer.refusals import DAY, Refusal
 from arena_async.transfer.workers import Lock
 

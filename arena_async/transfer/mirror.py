@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import timedelta
 from functools import partial
@@ -34,23 +35,21 @@ from arena_async.transfer.downloader import DirectoryOwner, report_on
 from arena_async.transfer.events import Finished, Observer
 from arena_async.transfer.final_files import discard, recorded_state
 from arena_async.transfer.leases import IfRunning, RunLease
+from arena_async.transfer.local_proof import Verification, Verified, compare, drop_copies
 from arena_async.transfer.models import (
     PAGE,
     Action,
     FileState,
     LedgerEntry,
-    Outcome,
     Plan,
     PlannedFile,
-    Report,
     StartedRun,
     account_of,
-    as_error,
     can_restore,
 )
+from arena_async.transfer.outcomes import Outcome, Outcomes, Report, as_error
 from arena_async.transfer.planner import is_too_many_gone
 from arena_async.transfer.union import PlannedSet
-from arena_async.transfer.verification import Verification, Verified, compare
 
 __all__ = ["Mirror"]
 
@@ -178,6 +177,7 @@ class Mirror(DirectoryOwner):
         self._leases.add(lease)
         try:
             await lease.take(self._if_running)
+            await context.run(context.partials.scan)
             sync = partial(self._sync_plan, plan=plan) if plan is not None else self._sync_all
             report = await sync(files, lease, prune=prune, ask_again=ask_again)
             if report.error is None:
@@ -279,11 +279,14 @@ class Mirror(DirectoryOwner):
 
     async def _with(self, report: Report, outcomes: Collection[Outcome]) -> Report:
         """Report some more outcomes."""
-        counts = dict(report.counts)
+        counts, rows = dict(report.counts), report.outcomes
         for outcome in outcomes:
             self._context.emitter.emit(Finished(outcome=outcome))
             counts[outcome.action] += outcome.error is None
-        return attrs.evolve(report, outcomes=(*report.outcomes, *outcomes), counts=counts)
+            if isinstance(rows, Outcomes):
+                rows.add(sys.maxsize, outcome)
+        rows = rows.in_order() if isinstance(rows, Outcomes) else (*rows, *outcomes)
+        return attrs.evolve(report, outcomes=rows, counts=counts)
 
     async def verify(self) -> Verification:
         """
@@ -428,6 +431,8 @@ def _any_touched(proceed: Callable[[], None], context: Context, entries: Sequenc
             return True
         times.append((entry, proved.mtime_ns))
     context.ledger.retime(times)
+    for entry in entries:
+        drop_copies(context, entry)
     return False
 
 

@@ -1,22 +1,19 @@
-"""Values of the transfer layer: what was listed, what the ledger knows, what became of each file. Pure."""
+"""Values of the transfer layer: what was listed, what the ledger knows, what is planned. Pure."""
 
 from __future__ import annotations
 
 import enum
 import json
 import re
-import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import attrs
 
-from arena_async.errors import ArenaAsyncError, ConfigurationError, TransferError, TransfersFailedError
+from arena_async.errors import ConfigurationError
 from arena_async.protocol.files import Cost, FileSet, RemoteFile
-from arena_async.protocol.messages import printable, scrub
+from arena_async.protocol.messages import printable
 
 __all__ = [
     "PAGE",
@@ -25,17 +22,14 @@ __all__ = [
     "KnownRow",
     "LedgerEntry",
     "ListingRecord",
-    "Outcome",
     "Plan",
     "PlannedFile",
     "Proof",
-    "Report",
     "Restoring",
     "RunState",
     "StartedRun",
     "State",
     "account_of",
-    "as_error",
     "can_restore",
     "is_partial_name",
 ]
@@ -67,10 +61,6 @@ class Action(enum.StrEnum):
     GONE = "gone"
     #: It was in the directory, is no longer listed, and was removed on request.
     PRUNE = "prune"
-
-
-#: Actions after which the file lies at its path.
-_IN_PLACE = frozenset({Action.FETCH, Action.RESUME, Action.REFRESH, Action.KEEP})
 
 
 @attrs.frozen(kw_only=True)
@@ -196,138 +186,6 @@ class StartedRun:
     run: str = ""
     began: datetime | None = None
     took: float | None = None
-
-
-@attrs.frozen
-class Outcome:
-    """
-    What became of one file.
-
-    Args:
-        file: The file, without its signed URL.
-        action: What was done, or was to be done when ``error`` is set.
-        path: Where it lies, or would lie; None where there is no such path.
-        verified_by: ``"sha256"``, ``"md5"``, ``"crc"``, ``"length"``, or ``"none"``, which is not verified.
-        attempts: Requests that were sent for its content.
-        bytes_written: Bytes written to the disk for it in this run.
-        error: Why it is not in the directory, or None.
-        reason: Why it was skipped, pruned or reported gone, or a notice about the content; else "".
-        sha256: The digest of the file in hexadecimal, or None.
-        durable: Whether it survives a power loss.
-        again_at: When it is requested again (aware), if it was not requested because it has failed for long; or None.
-    """
-
-    file: RemoteFile
-    action: Action
-    _path: Path | str | None = attrs.field(default=None, alias="path")
-    verified_by: Proof = "none"
-    attempts: int = 0
-    bytes_written: int = 0
-    error: ArenaAsyncError | None = None
-    reason: str = ""
-    sha256: str | None = None
-    durable: bool = False
-    again_at: datetime | None = None
-
-    @property
-    def path(self) -> Path | None:
-        """Where it lies, or would lie; None where there is no such path."""
-        # A run reports many files, and few callers look at each path.
-        return None if self._path is None else Path(self._path)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the file lies at ``path`` now."""
-        return self.error is None and self.path is not None and self.action in _IN_PLACE
-
-    def open(self) -> AbstractAsyncContextManager[Any]:
-        """
-        Open the downloaded file for reading without blocking the event loop (an aiofiles binary file).
-
-        ::
-
-            async with outcome.open() as file:
-                while chunk := await file.read(1 << 20):
-                    await upload(chunk)
-
-        Raises:
-            ConfigurationError: The file was not downloaded; ``error`` or ``reason`` says why.
-            FileNotFoundError: It was removed since, when it is entered.
-        """
-        if self.path is None or not self.ok:
-            why = self.error or self.reason or f"it was to be {self.action}"
-            raise ConfigurationError(f"{printable(self.file.key)}: there is no file to read: {why}")
-        from arena_async.transfer.local_files import open_for_reading  # noqa: PLC0415 - values import no I/O
-
-        return open_for_reading(self.path)
-
-
-@attrs.frozen(kw_only=True)
-class Report:
-    """
-    What became of all files of a run.
-
-    Args:
-        outcomes: One for each file with something to report, in the order of the listing; kept files are only
-            counted.
-        counts: How many files ended well, by action. Every action is a key. ``KEEP`` counts what was listed and is
-            in the directory: where only changes were listed, that is fewer than are there.
-        not_started: Files that were listed and have no outcome, because the run stopped before.
-        requests: Metered requests that were sent, the listing included.
-        error: Why the run stopped before its end, or None. Not the failure of a single file.
-    """
-
-    outcomes: tuple[Outcome, ...] = ()
-    counts: Mapping[Action, int] = attrs.field(factory=lambda: dict.fromkeys(Action, 0))
-    not_started: int = 0
-    requests: int = 0
-    error: ArenaAsyncError | None = None
-
-    @property
-    def failures(self) -> tuple[Outcome, ...]:
-        """The outcomes with an error."""
-        return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
-
-    @property
-    def bytes_written(self) -> int:
-        """Bytes written to the disk, those of files that failed included."""
-        return sum(outcome.bytes_written for outcome in self.outcomes)
-
-    def raise_for_failures(self) -> None:
-        """
-        Raise if anything failed, or if the run stopped before its end.
-
-        Raises:
-            TransfersFailedError: It holds one error per file that failed, and the one that stopped the run.
-        """
-        errors = [outcome.error for outcome in self.failures if outcome.error is not None]
-        failed = len(errors)
-        if self.error is not None and all(self.error is not error for error in errors):
-            errors.append(self.error)
-        if not errors:
-            return
-        left = f" and {self.not_started} were not started" if self.not_started else ""
-        raise TransfersFailedError(
-            f"{failed} files failed{left}; what is complete stays, and running again takes up the rest", errors
-        )
-
-
-def as_error(error: Exception, *, file: str, attempts: int = 0) -> ArenaAsyncError:
-    """Return ``error`` if it is one of ours, else wrap it, so that an outcome always holds one of ours."""
-    if isinstance(error, TransferError):
-        error.file = error.file or file
-        error.attempts = error.attempts or attempts
-    if isinstance(error, ArenaAsyncError):
-        return error
-    # Not chained to it: a foreign error may carry a signed URL in its text.
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return TransferError(
-        f"{printable(file)}: it failed with an unexpected {type(error).__name__}{where}: {scrub(str(error))}. This is "
-        "a fault of this library or of a file set: please report it.",
-        file=file,
-        attempts=attempts,
-    )
 
 
 @attrs.frozen(kw_only=True)

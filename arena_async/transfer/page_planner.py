@@ -12,17 +12,9 @@ from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.context import Context, claim_tenant
 from arena_async.transfer.duplicates import Duplicates
 from arena_async.transfer.leases import RunLease, pause_after
-from arena_async.transfer.local_proof import prove
-from arena_async.transfer.models import (
-    PAGE,
-    Action,
-    FileState,
-    KnownRow,
-    LedgerEntry,
-    ListingRecord,
-    account_of,
-    as_error,
-)
+from arena_async.transfer.local_proof import drop_copies, prove
+from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord, account_of
+from arena_async.transfer.outcomes import as_error
 from arena_async.transfer.partial_files import finish_move
 from arena_async.transfer.planner import WANTED, Decision, PlannedRow, decide, may_adopt, new_row
 from arena_async.transfer.refusals import Refusal
@@ -158,6 +150,7 @@ class PagePlanner:
         return self._plan(self.duplicates.add_aside(settled, aside, self._note(aside)))
 
     def _plan_again(self, rows: Sequence[PlannedRow]) -> list[tuple[PlannedRow, Decision, bool]]:
+        self.context.partials.scan()
         known = self.context.ledger.look_up([row.key for row in rows])
         return self._plan([attrs.evolve(row, entry=known.get(row.key)) for row in rows])
 
@@ -266,6 +259,8 @@ class PagePlanner:
         if self.context.ledger.adopts and decision in WANTED and may_adopt(row.file, state):
             decision = attrs.evolve(decision, proof="content")
         partials = self.context.partials
+        if row.entry is not None and decision.action is Action.KEEP and not decision.proof and not self.dry:
+            drop_copies(self.context, row.entry)
         if self.dry and decision.action is Action.FETCH and partials.find(row.key) is not None:
             decision = Decision(Action.RESUME)
         # All files of a page may arrive before the space is checked again.

@@ -30,6 +30,7 @@ from arena_async.transfer.directory import Directory, ParentCache
 from arena_async.transfer.filesystem import (
     UNSUPPORTED,
     FileSystem,
+    Proceed,
     again,
     explained,
     explaining,
@@ -41,6 +42,7 @@ from arena_async.transfer.models import FileState
 from arena_async.transfer.rate import Span, joined, length_of
 
 __all__ = [
+    "TAIL",
     "ControlRecord",
     "FoundPartial",
     "PartWriter",
@@ -55,7 +57,8 @@ __all__ = [
 log = logging.getLogger("arena_async")
 
 _VERSION = 1
-_TAIL = 64 * KIB
+#: Bytes before an end whose digest proves it.
+TAIL = 64 * KIB
 #: Bytes after which it is recorded if the last record is older than so many seconds.
 _MIN_UNIT, _UNIT_SECONDS = 8 * MIB, 1.0
 #: Ranges behind the others that a control record names at most; with as many it stays far below its size limit.
@@ -398,16 +401,25 @@ class PartialFile:
         with explaining(self.path, "read back", file=self.key):
             return b"".join(read_blocks(self._files, self.opened(), offset, min(offset + size, self.end)))
 
-    def replay(self, feed: Callable[[memoryview], object], *, end: int, start: int = 0) -> None:
+    def replay(
+        self,
+        feed: Callable[[memoryview], object],
+        *,
+        end: int,
+        start: int = 0,
+        proceed: Proceed = bool,
+    ) -> None:
         """
         Pass the bytes from ``start`` to ``end`` to ``feed``, block by block, for instance to hash a resumed file.
+
+        ``proceed`` is called before each block is read, and raises to end it.
 
         Raises:
             StorageError: The disk failed, or there are fewer bytes.
         """
         offset = start
         with explaining(self.path, "read back", file=self.key):
-            for block in read_blocks(self._files, self.opened(), start, end):
+            for block in read_blocks(self._files, self.opened(), start, end, proceed):
                 feed(memoryview(block))
                 offset += len(block)
         if offset < end:
@@ -533,4 +545,4 @@ class PartWriter:
 
 def digest_of_tail(files: FileSystem, file: int, start: int, until: int) -> str:
     """Return the digest of the last bytes of a range of a file; of fewer, if fewer are there. Raises ``OSError``."""
-    return hash_range(files, file, max(start, until - _TAIL), until)
+    return hash_range(files, file, max(start, until - TAIL), until)

@@ -18,6 +18,7 @@ from arena_async.transfer.filesystem import (
     NO_DIRECTORY,
     FileSystem,
     Handle,
+    Proceed,
     again,
     explained,
     explaining,
@@ -75,7 +76,7 @@ class PartialFiles:
 
     def scan(self) -> None:
         """
-        Note which partial files exist. Called once, after the directory was opened.
+        Note which partial files exist. Called after the directory was opened, and when other processes were waited for.
 
         Raises:
             StorageError: Their directory cannot be read.
@@ -91,7 +92,7 @@ class PartialFiles:
         """
         Return whether looking for a partial file of a key is worth it; False costs nothing and is nearly always right.
 
-        What another process leaves while this one has the directory open is seen at the next start.
+        What another process leaves meanwhile is seen after the next :meth:`scan`.
         """
         return bool(self.directory.resumable) and key_hash(key)[:32] in self.directory.resumable
 
@@ -163,9 +164,8 @@ class PartialFiles:
         Raises:
             StorageError: The directory of partial files cannot be read.
         """
-        wanted, best = key_hash(key), None
-        for name in self._names(f"{wanted[:32]}-"):
-            found = self._usable(name, wanted)
+        best = None
+        for name, found in self.of_key(key):
             if found == "in use":
                 continue
             if found is None or (best is not None and best.held >= found.held):
@@ -175,6 +175,17 @@ class PartialFiles:
                 drop_partial(self.directory, best.name)
             best = found
         return best
+
+    def of_key(self, key: str) -> Iterator[tuple[str, FoundPartial | Literal["in use"] | None]]:
+        """
+        Yield the names of the partial files of a key with what can be resumed of each, None for one that is useless.
+
+        Raises:
+            StorageError: The directory of partial files cannot be read.
+        """
+        owner = key_hash(key)
+        for name in self._names(f"{owner[:32]}-"):
+            yield name, self._usable(name, owner)
 
     def _names(self, start: str = "") -> list[str]:
         """Return the names of partial files, those too of which only the control record is left."""
@@ -238,11 +249,12 @@ class PartialFiles:
         """Return whether the last recorded bytes of a range are there, and were not lost with the power."""
         return digest_of_tail(self.files, file, start, until) == tail
 
-    def resume(self, partial: FoundPartial, key: str, path: str) -> PartialFile | None:
+    def resume(self, partial: FoundPartial, key: str, path: str, *, proceed: Proceed = bool) -> PartialFile | None:
         """
         Open a partial file at its offset, cut back to it; None when another process has taken it.
 
-        Where locks do not work it is copied, so that no other writer can be in the same file.
+        Where locks do not work it is copied, so that no other writer can be in the same file; ``proceed`` is called
+        before each block of it is read, and raises to end that.
 
         Raises:
             DestinationBusyError: The final name is taken by something that is no file.
@@ -252,7 +264,7 @@ class PartialFiles:
         copied = not self.directory.locks_work
         self.directory.check_room(path, partial.offset if copied else None)
         with explaining(path, "opened again", file=key):
-            return self._copy(partial, key, path) if copied else self._reopen(partial, key, path)
+            return self._copy(partial, key, path, proceed) if copied else self._reopen(partial, key, path)
 
     def _reopen(self, partial: FoundPartial, key: str, path: str) -> PartialFile | None:
         """Take over a partial file under its lock."""
@@ -269,14 +281,15 @@ class PartialFiles:
             raise
         return PartialFile(self.directory, file, key=key, path=path, name=partial.name, found=partial)
 
-    def _copy(self, partial: FoundPartial, key: str, path: str) -> PartialFile | None:
+    def _copy(self, partial: FoundPartial, key: str, path: str, proceed: Proceed) -> PartialFile | None:
         """Resume in a new file with the bytes of an old one."""
         copy = self.create(key, path)
         try:
             copy.describe(validator=partial.validator, total=partial.total)
             with self.taken(partial.name) as file:
-                for block in read_blocks(self.files, file, 0, partial.offset) if isinstance(file, int) else ():
-                    copy.write(block)
+                if isinstance(file, int):
+                    for block in read_blocks(self.files, file, 0, partial.offset, proceed):
+                        copy.write(block)
         except BaseException:
             copy.drop()
             raise
@@ -442,7 +455,9 @@ def finish_move(directory: Directory, entry: LedgerEntry, *, durable: bool) -> b
     return True
 
 
-def adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True) -> Literal["complete", "gone", "in use"]:
+def adopt(
+    partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True, proceed: Proceed = bool
+) -> Literal["complete", "gone", "in use"]:
     """
     Finish the commit of a file that an interrupted run had verified and written into the ledger.
 
@@ -450,6 +465,7 @@ def adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True) -
         partials: The partial files.
         entry: Its row, which names its partial file.
         durable: Whether to sync the name.
+        proceed: Called before each block is read; raises to end it.
 
     Returns:
         ``complete``: it has its name. ``gone``: nothing is left of it. ``in use``: another process is committing it.
@@ -461,13 +477,15 @@ def adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True) -
     with explaining(path, "checked again"), partials.taken(entry.partial) as file:
         if file == "in use":
             return "in use"
-        status = _recorded(directory, file, entry) if isinstance(file, int) else None
+        status = _recorded(directory, file, entry, proceed) if isinstance(file, int) else None
     if status is None:
         state = directory.state_of(path)
         if state is None or state.size != entry.size:
             return "gone"
         # In a copied directory only the time is another one.
-        same = state.mtime_ns == entry.mtime_ns or (entry.provable and recorded_state(directory, entry) is not None)
+        same = state.mtime_ns == entry.mtime_ns or (
+            entry.provable and recorded_state(directory, entry, proceed) is not None
+        )
         return "complete" if same else "gone"
     with ParentCache(directory, make=True) as parents:
         with explaining(path, "given its name"):
@@ -478,13 +496,13 @@ def adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True) -
     return "complete"
 
 
-def _recorded(directory: Directory, file: int, entry: LedgerEntry) -> os.stat_result | None:
+def _recorded(directory: Directory, file: int, entry: LedgerEntry, proceed: Proceed) -> os.stat_result | None:
     """Return the status of an open file if it is the recorded one: without fsync, its content may be lost."""
     seen = again(directory.files.look_open, file)
     same = (seen.st_size, seen.st_mtime_ns) == (entry.size, entry.mtime_ns)
-    if not same or (entry.sha256 is not None and hash_range(directory.files, file) != entry.sha256):
-        return None
-    return seen
+    if same and entry.sha256 is not None:
+        same = hash_range(directory.files, file, proceed=proceed) == entry.sha256
+    return seen if same else None
 
 
 def _sync_names(directory: Directory, parents: ParentCache) -> dict[str, bool]:

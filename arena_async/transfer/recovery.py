@@ -22,7 +22,8 @@ from arena_async.errors import (
 from arena_async.transfer.context import Context
 from arena_async.transfer.download import put_down
 from arena_async.transfer.jobs import DownloadAttempt, Job, Source
-from arena_async.transfer.models import Action, Outcome, as_error
+from arena_async.transfer.models import Action
+from arena_async.transfer.outcomes import Outcome, as_error
 from arena_async.transfer.planner import Move, Recovery, decide_retry, is_same_content
 from arena_async.transfer.refusals import Refusal, group_of, reason_of, refusal_kind
 

@@ -28,7 +28,8 @@ from arena_async.transfer.context import Context
 from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying, Stopped
 from arena_async.transfer.jobs import HeldBack, Job, JobQueue, Listing, Numbered, Source
-from arena_async.transfer.models import Action, Outcome, as_error
+from arena_async.transfer.models import Action
+from arena_async.transfer.outcomes import Outcome, as_error
 from arena_async.transfer.page_planner import PagePlanner
 from arena_async.transfer.planner import Decision, PlannedRow
 from arena_async.transfer.recovery import fail, recover, stop_after
@@ -55,6 +56,7 @@ class TransferRun:
     Attributes:
         listing: What was read of the set.
         planner: What was planned of it.
+        queue: Its jobs that have not ended.
         outcomes: Outcomes that were not taken yet.
         kept: Files that are in the directory and unchanged.
         error: Why it stopped before its end, where that is no failed listing; or None.
@@ -73,9 +75,9 @@ class TransferRun:
         self.failure: BaseException | None = None
         self._context, self._root = context, str(context.root)
         self._max_open = 2 * context.widest + _WAITING
-        self._queue, self._held = JobQueue(), HeldBack()
+        self.queue, self._held = JobQueue(), HeldBack()
         self._tasks = OwnTasks(self._note_failure)
-        self._waiting = WaitingJobs(self._queue, context.clock, self._tasks.start, self._make_ready)
+        self._waiting = WaitingJobs(self.queue, context.clock, self._tasks.start, self._make_ready)
         self.kept = self._delivered = self._committing = self._working = 0
         self._refused = RefusedRuns(planner.probes)
         self._changed = asyncio.Event()
@@ -108,7 +110,7 @@ class TransferRun:
         self._changed.set()
         await self._tasks.end()
         await self._collect()
-        await asyncio.gather(*[_stop(job, self._context) for job in list(self._queue.jobs)])
+        await asyncio.gather(*[_stop(job, self._context) for job in list(self.queue.jobs)])
         self._context.permits.leave(self)
 
     # -- planning
@@ -120,7 +122,7 @@ class TransferRun:
             await self._plan_all()
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - raised when all in progress has its outcome
             self.failure = self.failure or _failure_of(error)
-        while self._queue.jobs or self._working:
+        while self.queue.jobs or self._working:
             self._changed.clear()
             await self._changed.wait()
         if self.listing.whole and not (self.planner.dry or self.failure):
@@ -154,7 +156,7 @@ class TransferRun:
             self.failure = self.failure or listing.failure
         if listing.whole and "disk" not in self._waiting.stopped:
             await self._give_out(await planner.plan_rest(number))
-        for step in self._refused.replace({job.key for job in self._queue.jobs}):
+        for step in self._refused.replace({job.key for job in self.queue.jobs}):
             self._take(step)
         if listing.whole and "disk" not in self._waiting.stopped:
             whole = not planner.files.narrowed
@@ -175,7 +177,7 @@ class TransferRun:
             step = self._refused.admit(planned_step, dry=self.planner.dry) if planned_step[1].group else planned_step
             if step is None:
                 continue
-            room, jobs, outcomes = 1, self._queue.jobs, self.outcomes
+            room, jobs, outcomes = 1, self.queue.jobs, self.outcomes
             while len(jobs) + len(outcomes) - (not outcomes) * min(self._held.count, _WAITING) > self._max_open - room:
                 room = _REFILL
                 self._changed.clear()
@@ -192,7 +194,7 @@ class TransferRun:
                 self.planner.drop(row.key)
             else:
                 job = Job(row.number, row.file, row.key, row.path, decision.action, clear, row.several)
-                if self._queue.add(job):
+                if self.queue.add(job):
                     self._make_ready(job)
             return
         if decision.group:
@@ -215,19 +217,19 @@ class TransferRun:
     def _note_failure(self, error: BaseException) -> None:
         """End the run with the error of a task that failed unexpectedly."""
         self.failure = self.failure or error
-        self._queue.jobs.clear()
+        self.queue.jobs.clear()
         self._changed.set()
 
     def _make_ready(self, job: Job, *, first: bool = False) -> None:
         """Queue a job for the workers; another one is started if more are allowed."""
-        (self._queue.ready.appendleft if first else self._queue.ready.append)(job)
+        (self.queue.ready.appendleft if first else self.queue.ready.append)(job)
         if self._working < self._context.widest and not self._closing:
             self._working += 1
             self._tasks.start(self._work(), "worker")
 
     async def _work(self) -> None:
         """Serve job after job until none is ready, holding a permit meanwhile."""
-        permits, committer, ready = self._context.permits, self._context.committer, self._queue.ready
+        permits, committer, ready = self._context.permits, self._context.committer, self.queue.ready
         holding = False
         try:
             while ready:
@@ -255,7 +257,7 @@ class TransferRun:
                 await put_down(job, self._context, keep=True)
                 self._end(job)
                 return
-            if self._queue.paused and self._queue.has_to_wait(job):
+            if self.queue.paused and self.queue.has_to_wait(job):
                 return
             try:
                 pending = await attempt(job, self._source)
@@ -263,7 +265,7 @@ class TransferRun:
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - judged below: nothing is chained to it
                 failure = _failure_of(error, job)
             else:
-                if self._queue.paused:
+                if self.queue.paused:
                     self._waiting.follow(job)
                 self._committing += 1
                 if not self._collecting:
@@ -327,7 +329,7 @@ class TransferRun:
         """End a job, deliver its outcome, and let the next job of its path begin."""
         if outcome is None or outcome.error is not None:
             self.planner.drop(job.key)
-        if (following := self._queue.end(job)) is not None:
+        if (following := self.queue.end(job)) is not None:
             self._make_ready(following)
         if outcome is not None:
             self._deliver(job.number, outcome, done=done, kept=not deliver)

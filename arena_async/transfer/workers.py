@@ -190,6 +190,11 @@ class Threads:
                 work.exception()
         return work.result()
 
+    def end(self) -> None:
+        """Wait for the calls in progress, and end the threads, where no event loop waits for them any more."""
+        self._closed = True
+        self._executor.shutdown()
+
     async def aclose(self) -> None:
         """End the threads after what they are doing. Safe to call twice."""
         self._closed = True

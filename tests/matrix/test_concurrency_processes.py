@@ -1,4 +1,4 @@
-"""Rows CC04, CC09, CC10 and CC19: signals, many processes on one folder, dead owners of locks, and forgetful ends."""
+"""Rows CC04, CC09, CC10, CC19 and CC36 to CC38: signals, many processes on one folder, dead ones, forgetful ends."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from typing import Any
 
 import pytest
 from command_line import environment, start
-from filesets import content
+from filesets import SocketFiles, content
 from matrix import SECRETS, World, row
 from offered_files import SUPPORT, bodies_at_home, finish, offer, partials, requested, state
 from offered_files import start as start_sync
-from scripted import RawServer
+from scripted import RawServer, Seen
 from session_files import ranged
+from sync_child import fileset
 
+from arena_async import Mirror, Report
 from arena_async.cli import running
-from arena_async.options import MIB
+from arena_async.options import MIB, Clock
 from arena_async.testing import ArenaSimulator, faults
 
 pytestmark = pytest.mark.process
@@ -169,6 +171,114 @@ async def test_what_a_dead_process_had_locked_is_gone_on_with_at_once(world: Wor
     first, second = requested(server, "a")
     assert first is None
     assert int((second or "bytes=0-")[6:-1]) >= 65_536
+    assert bodies_at_home(world) == {"files/a.bin": BODY}
+
+
+def _recorded(world: World) -> list[int]:
+    """Return how far partial files are recorded."""
+    return [json.loads(path.read_bytes())["offset"] for path in partials(world, "*.json")]
+
+
+async def _killed_in_the_middle(world: World, owner: Any) -> None:
+    """Kill a process that has recorded what came of its file, but for the last piece, which waits for its rest."""
+    await until(lambda: _recorded(world) == [10 * 65_536])
+    owner.send_signal(signal.SIGKILL)
+    assert (await finish(world, owner)).code == -signal.SIGKILL
+
+
+def _impatient(world: World, naps: list[float]) -> Mirror:
+    """Return a mirror whose waits take no time, and are written down."""
+
+    async def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        await asyncio.sleep(0.001)
+
+    return Mirror(world.root, observer=world.observe, clock=Clock(sleep=sleep))
+
+
+def _set_of(server: RawServer, *, scope: str = "test/sockets") -> SocketFiles:
+    files = fileset({"a": len(BODY)}, server.base_url)
+    assert isinstance(files, SocketFiles)
+    files.scope = scope
+    return files
+
+
+@row("CC36", protection="a run looks for what those left that it has waited for")
+@pytest.mark.parametrize("scope", ["test/sockets", "another query"])
+async def test_a_run_goes_on_with_what_the_run_it_waited_for_left(world: World, started: Started, scope: str) -> None:
+    """CC36: it had the directory open before the other one began with the file, and fetches only what is missing."""
+    begun, go = asyncio.Event(), asyncio.Event()
+    naps: list[float] = []
+
+    async def first(seen: Seen) -> Any:
+        begun.set()
+        await go.wait()
+        return ranged(BODY, cut=700_000, stall=True)(seen)
+
+    async with RawServer() as server, _impatient(world, naps) as mirror:
+        offer(world, server, {"a": BODY})
+        server.on("GET", "/a", first, ranged(BODY))
+        owner = await start_sync(world, base_url=server.base_url, files={"a": len(BODY)})
+        started.append(owner)
+        await begun.wait()
+        waiting = asyncio.create_task(mirror.sync(_set_of(server, scope=scope)))
+        await until(lambda: naps)
+        go.set()
+        await _killed_in_the_middle(world, owner)
+        report = await waiting
+
+    world.saw(report)
+    assert report.failures == ()
+    whole, rest = requested(server, "a")
+    assert whole is None
+    assert rest == "bytes=655360-"
+    assert bodies_at_home(world) == {"files/a.bin": BODY}
+
+
+async def _beside(world: World, started: Started, server: RawServer, mirror: Mirror, body: bytes) -> Report:
+    """Sync a file while a downloader in another process is in the middle of it, which is killed after that."""
+    offer(world, server, {"a": BODY})
+    server.on("GET", "/a", ranged(body, cut=700_000, stall=True, etag='"theirs"'), ranged(BODY))
+    owner = await start_sync(world, base_url=server.base_url, files={"a": len(BODY)}, forgets=True)
+    started.append(owner)
+    await until(lambda: _recorded(world) == [10 * 65_536])
+    report = await mirror.sync(_set_of(server))
+    await _killed_in_the_middle(world, owner)
+    return report
+
+
+@row("CC37", protection="what is left of a file that is complete goes")
+@pytest.mark.parametrize("anew", [True, False], ids=["a new mirror", "the same mirror"])
+async def test_a_killed_process_leaves_nothing_of_a_file_that_another_one_completed(
+    world: World, started: Started, anew: bool
+) -> None:
+    """CC37: its partial file goes with the next run that keeps the file, and costs no request."""
+    async with RawServer() as server, _impatient(world, []) as mirror:
+        await _beside(world, started, server, mirror, BODY)
+        left = len(partials(world, "*.part"))
+        async with _impatient(world, []) as other:
+            report = await (other if anew else mirror).sync(_set_of(server))
+
+    world.saw(report)
+    assert left == 1
+    assert report.failures == ()
+    assert requested(server, "a") == [None, None]
+    assert bodies_at_home(world) == {"files/a.bin": BODY}
+    assert partials(world) == []
+
+
+@row("CC38", protection="what is left of another content stays")
+async def test_what_a_killed_process_left_of_another_content_stays(world: World, started: Started) -> None:
+    """CC38: it may be of a version that is newer than the listing: a later run goes on with it."""
+    world.keeps_partials = True
+    async with RawServer() as server, _impatient(world, []) as mirror:
+        await _beside(world, started, server, mirror, content(len(BODY), "newer"))
+        before = partials(world)
+        report = await mirror.sync(_set_of(server))
+
+    world.saw(report)
+    assert [path.suffix for path in before] == [".json", ".part"]
+    assert partials(world) == before
     assert bodies_at_home(world) == {"files/a.bin": BODY}
 
 

@@ -18,7 +18,8 @@ from arena_async.errors import DestinationBusyError
 from arena_async.protocol import filenames
 from arena_async.protocol.filenames import target_path as place
 from arena_async.protocol.files import RemoteFile
-from arena_async.transfer.models import Action, Report
+from arena_async.transfer.models import Action
+from arena_async.transfer.outcomes import Report
 
 BODY = content(5_000, "a")
 

@@ -1,25 +1,28 @@
-"""Rows ST05, ST06, ST11, ST12 and ST22: calls that are interrupted, refused, missing or slow, and their order."""
+"""Rows ST05, ST06, ST11, ST12, ST22 and ST37: calls that are interrupted, refused, missing or slow, and their order."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from disks import Call, FaultyDisk, RecordingDisk
-from filesets import content
+from filesets import content, zipped
 from internals import rig
 from matrix import World, row
 from offered_files import bodies_at_home, offer, partials, requested
-from scripted import RawServer
-from session_files import download, session_files
+from scripted import RawServer, reply
+from session_files import ETAG, SessionFiles, download, ranged, session_files
 
-from arena_async import Action
+from arena_async import Action, Mirror
 from arena_async.errors import StorageError
+from arena_async.options import KIB
 
 BODY = content(200_000, "a")
 
@@ -199,3 +202,106 @@ async def test_a_write_that_takes_long_holds_nobody_but_its_own_file(world: Worl
     assert [call.size for call in disk.calls if call.verb == "write" and call.name.endswith(".part")] == [65_536] * 2
     assert report.failures == ()
     assert bodies_at_home(world) == {"files/a.bin": BODY}
+
+
+class _HeldDisk(FaultyDisk):
+    """A disk that holds the first read of a whole block until it is let go, and notes the reads of blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.go_on = threading.Event(), threading.Event()
+        self.blocks = 0
+        self.replace("read", self._read)
+
+    def _read(self, real: Callable[..., bytes], file: int, size: int, offset: int) -> bytes:
+        if size == 256 * KIB:
+            self.blocks += 1
+            self.began.set()
+            assert self.go_on.wait(20)
+        return real(file, size, offset)
+
+
+#: Twelve blocks, of which a disk reads one at a time.
+_MANY = zipped(content(3_000_000))
+_HOURS_AGO = time.time() - 7200
+
+
+async def _broken_off(world: World, server: RawServer, files: SessionFiles) -> None:
+    """Leave nearly all of the file in a partial file that nothing has touched for two hours."""
+    server.on("GET", "/a", reply(body=_MANY, headers=ETAG, cut=2_990_000), reply(503), ranged(_MANY))
+    await download(world, files, attempts=1)
+    for path in partials(world):
+        os.utime(path, (_HOURS_AGO, _HOURS_AGO))
+
+
+async def _verified_only(world: World, server: RawServer, files: SessionFiles) -> None:
+    """Leave the file verified and without its final name."""
+    disk = FaultyDisk()
+    disk.fail("rename", errno.EIO, name="*.part")
+    await download(world, files, remember=True, disk=disk)
+
+
+async def _copied(world: World, server: RawServer, files: SessionFiles) -> None:
+    """Leave the complete file with another time."""
+    await download(world, files, remember=True)
+    os.utime(world.root / "files/a.bin", (_HOURS_AGO, _HOURS_AGO))
+
+
+async def _nothing(world: World, server: RawServer, files: SessionFiles) -> None:
+    """Leave nothing."""
+
+
+async def _sync(world: World, files: SessionFiles, disk: FaultyDisk) -> None:
+    await download(world, files, remember=True, disk=disk)
+
+
+async def _sync_without_locks(world: World, files: SessionFiles, disk: FaultyDisk) -> None:
+    disk.replace("lock", lambda real, file: True)
+    await _sync(world, files, disk)
+
+
+async def _verify(world: World, files: SessionFiles, disk: FaultyDisk) -> None:
+    async with rig(Mirror(world.root), disk=disk) as mirror:
+        await mirror.verify()
+
+
+@row("ST37", protection="a cancellation ends between two blocks that are read")
+@pytest.mark.parametrize(
+    ("left", "read"),
+    [
+        (_broken_off, _sync),
+        (_broken_off, _sync_without_locks),
+        (_nothing, _sync),
+        (_verified_only, _sync),
+        (_copied, _sync),
+        (_copied, _verify),
+    ],
+    ids=["hash what came", "copy what came", "check an archive", "finish a commit", "keep a copied file", "verify"],
+)
+async def test_who_cancels_waits_for_no_file_to_be_read(
+    world: World, left: Callable[..., Any], read: Callable[..., Any]
+) -> None:
+    """ST37: whatever a large file is read for, no block is read after the cancellation; the next run does it."""
+    async with RawServer() as server:
+        rows = offer(world, server, {"a": _MANY})
+        async with session_files(world, server, *rows) as files:
+            await left(world, server, files)
+            disk = _HeldDisk()
+            task = asyncio.create_task(read(world, files, disk))
+            while not disk.began.is_set():
+                await asyncio.sleep(0)
+            task.cancel()
+            for _ in range(50):
+                await asyncio.sleep(0)
+            waits_for_the_read = not task.done()
+            disk.go_on.set()
+            with suppress(asyncio.CancelledError):
+                await task
+            report = await download(world, files, remember=True)
+
+    assert waits_for_the_read
+    assert task.cancelled()
+    assert disk.blocks == 1
+    assert report.failures == ()
+    assert requested(server, "a").count(None) == 1
+    assert bodies_at_home(world) == {"files/a.bin": _MANY}

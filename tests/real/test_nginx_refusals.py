@@ -18,7 +18,7 @@ from arena_async.http.session import Session
 from arena_async.options import Clock, Timeouts, TransferOptions
 from arena_async.protocol.quota import SlidingWindow
 from arena_async.transfer.downloader import Downloader
-from arena_async.transfer.models import Report
+from arena_async.transfer.outcomes import Report
 
 pytestmark = pytest.mark.real
 

@@ -119,3 +119,25 @@ def _(patch: Patch) -> None:
 @protection("a run elsewhere has ended when its count stands still")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer.leases:Silence.of", lambda self, counter, count: self._monotonic())
+
+
+@protection("a run looks for what those left that it has waited for")
+def _(patch: Patch) -> None:
+    looked: list[Any] = []
+
+    def once(self: Any) -> None:
+        if self not in looked:
+            looked.append(self)
+            scan(self)
+
+    scan = patch.replace("arena_async.transfer:PartialFiles.scan", once)
+
+
+@protection("what is left of a file that is complete goes")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:drop_copies", lambda context, entry: None)
+
+
+@protection("what is left of another content stays")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:is_copy", lambda directory, partial, entry: True)

@@ -456,7 +456,7 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer:PartialFiles._usable", useless)
     patch.replace("arena_async.transfer:PartialFiles._is_foreign", lambda self, name: False)
     patch.replace("arena_async.transfer:PartialFiles.taken", not_ours)
-    patch.replace("arena_async.transfer:hash_range", lambda *_: "")
+    patch.replace("arena_async.transfer:hash_range", lambda *_, **__: "")
 
 
 @protection("only what has one of our names and is known to be useless is swept away")
@@ -492,6 +492,14 @@ def _(patch: Patch) -> None:
         "arena_async.transfer:ControlRecord.found",
         lambda self, name, holds: found(attrs.evolve(self, marks=()), name, holds),
     )
+
+
+@protection("a cancellation ends between two blocks that are read")
+def _(patch: Patch) -> None:
+    async def to_the_end(self: Any, call: Any, *args: Any, **how: Any) -> Any:
+        return await self.run(call, bool, *args, **how)
+
+    patch.replace("arena_async.transfer:Threads.run_until_cancelled", to_the_end)
 
 
 @protection("a size that does not fit concerns one file")

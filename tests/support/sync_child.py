@@ -13,6 +13,7 @@ the counts of the report at the end. What else may be said:
 ``exit_at``    leave at once, as ``os._exit`` does, from the observer, when a file has come that far (bytes)
 ``fsize``      no file may become larger (``RLIMIT_FSIZE``, bytes)
 ``umask``      the umask
+``forgets``    by a downloader, which remembers no file and waits for no run
 ``lies``       the lock is granted to everybody, and nothing is remembered: no run waits for another one
 ``workers``    open bodies at the most
 ``powered``    the power stays on: what forces data to the disk is only counted, and costs no time
@@ -175,7 +176,7 @@ async def live(settings: dict[str, Any]) -> None:
         clock = itertools.count().__next__
     elif settings.get("split"):  # How many connections a file gets must not depend on how busy the machine is.
         clock = Ticking().clock
-    engine = Downloader if settings.get("lies") else Mirror
+    engine = Downloader if settings.get("lies") or settings.get("forgets") else Mirror
     mirror = engine(settings["to"], options=options, observer=life.say, clock=Clock(monotonic=clock))
     rig(mirror, disk=life.disk(), record_every=settings.get("flush_unit", 64 * KIB))
     files = fileset(settings["files"], settings.get("base_url"), split=bool(settings.get("split")))

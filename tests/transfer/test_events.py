@@ -22,7 +22,7 @@ from arena_async.errors import (
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import Secret
 from arena_async.transfer.events import EventEmitter
-from arena_async.transfer.models import as_error
+from arena_async.transfer.outcomes import as_error
 
 FILE = RemoteFile(key="k", service="s", tenant="t", parts=(), stem="a")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import hashlib
 import os
@@ -17,7 +18,8 @@ from typing import Any
 
 import attrs
 import pytest
-from directory_bench import connecting
+from directory_bench import Bench, connecting
+from disks import FaultyDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
 from internals import rig
 
@@ -516,6 +518,39 @@ async def test_a_watermark_that_no_run_can_have_written_hides_nothing(tmp_path: 
 
     assert counted(whole) == {"keep": 10}
     assert [mark for mark in files.watermarks if mark] == [{"all": NOW - timedelta(days=1, hours=1)}]
+
+
+@pytest.mark.parametrize(
+    ("whose", "stays"),
+    [
+        ("f3", False),
+        ("f3 of another size", True),
+        ("f3 of another content", True),
+        ("f3 that cannot be read", True),
+        ("a file that is not here", True),
+    ],
+)
+async def test_a_partial_file_of_a_complete_file_goes_although_the_file_is_not_listed(
+    tmp_path: Path, whose: str, stays: bool
+) -> None:
+    """Everything here is compared with the disk before the listing starts late, and so are partial files."""
+    files, disk = dated(10), FaultyDisk()
+    await sync(tmp_path, files)
+    if "read" in whose:
+        disk.fail("read", errno.EIO, name="f3.bin")
+    record = Bench(tmp_path).leave_partial(
+        "test/f3" if whose.startswith("f3") else "test/f33",
+        body=content(60, "test/f4" if "another content" in whose else "test/f3"),
+        offset=60,
+        total=101 if "size" in whose else 100,
+    )
+
+    async with rig(mirror(tmp_path), disk=disk) as home:
+        report = await home.sync(files)
+
+    assert (record.exists(), record.with_suffix(".part").exists()) == (stays, stays)
+    assert report.failures == ()
+    assert len(files.requested) == 10
 
 
 async def test_a_watermark_in_the_future_is_not_believed(tmp_path: Path) -> None:

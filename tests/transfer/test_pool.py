@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import threading
 import tracemalloc
 import weakref
 from collections import deque
@@ -16,12 +17,12 @@ import anyio
 import attrs
 import pytest
 from cancel_everywhere import HOW, How, cancel_at_every_await
-from disks import FaultyDisk
+from disks import FaultyDisk, RateLimiter, RecordingDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
 from internals import rig
 from rounds import in_rounds, settled
 
-from arena_async import Action, Downloader, Event, Finished
+from arena_async import Action, Downloader, Event, Finished, Mirror, Report
 from arena_async.errors import (
     ApiError,
     ClosedError,
@@ -763,6 +764,28 @@ async def test_a_closed_downloader_says_so(tmp_path: Path) -> None:
         downloads.stream(many(1))
 
 
+@pytest.mark.parametrize("cancelled", [{0}, {1}, {0, 1}], ids=["the first", "the second", "both"])
+async def test_a_run_that_is_cancelled_while_the_directory_is_opened_takes_it_from_no_other(
+    tmp_path: Path, cancelled: set[int]
+) -> None:
+    """One that begins as the last one is cancelled opens it anew."""
+    gate = RateLimiter("make_root", "*")
+    downloads = rig(downloader(tmp_path), disk=RecordingDisk(gate))
+    runs = [asyncio.create_task(downloads.run(many(1))) for _ in range(2)]
+    await gate.reached()
+    for number in cancelled:
+        runs[number].cancel()
+    await asyncio.sleep(0)
+    late = asyncio.create_task(downloads.run(many(1)))
+    gate.open()
+    await asyncio.wait([*runs, late])
+    report = late.result()
+    await downloads.aclose()
+
+    assert [run.cancelled() for run in runs] == [number in cancelled for number in range(2)]
+    assert (report.counts[Action.FETCH], report.failures) == (1, ())
+
+
 def test_a_downloader_of_another_loop_says_so(tmp_path: Path) -> None:
     """SA25, for the transfer room."""
     downloads = downloader(tmp_path)
@@ -778,7 +801,84 @@ def test_a_downloader_of_another_loop_says_so(tmp_path: Path) -> None:
         runner.run(use())
         with asyncio.Runner() as other:
             other.run(misuse())
+            with pytest.raises(ClosedError, match="another event loop; close it there"):
+                other.run(downloads.aclose())
         runner.run(downloads.aclose())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="Only Linux lists what is open")
+@pytest.mark.parametrize("engine", [Downloader, Mirror])
+def test_what_an_ended_loop_has_left_is_closed_in_a_later_one(
+    tmp_path: Path, engine: type[Downloader | Mirror]
+) -> None:
+    """Nothing stays open or running, the next run goes on with what came, and a second call is harmless."""
+    given = TransferOptions(workers=1, chunk_size=64 * KIB, durability="off")
+    made = engine(tmp_path, options=given)
+    rig(made, record_every=64 * KIB)
+    body = content(300_000)
+    rows = [remote("a"), remote("b")]
+    files = MemoryFiles(rows, {row.key: Source(body=body) for row in rows})
+
+    async def use() -> None:
+        await (made.sync(files) if isinstance(made, Mirror) else made.run(files))
+
+    async def close() -> None:
+        await made.aclose()
+        await made.aclose()
+
+    asyncio.run(use())
+    open_before = opened_below(tmp_path)
+    asyncio.run(close())
+
+    assert open_before
+    assert opened_below(tmp_path) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("arena_async")]
+    assert (tmp_path / "files/b.bin").read_bytes() == body
+
+
+def opened_below(directory: Path) -> list[str]:
+    """Return what this process has open in a directory."""
+    found = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    return [name for name in found if name.startswith(str(directory))]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="Only Linux lists what is open")
+def test_a_stream_that_an_ended_loop_has_left_can_be_gone_on_with(tmp_path: Path) -> None:
+    """What came of its file is recorded when the downloader is closed, in a later loop."""
+    downloads = rig(downloader(tmp_path), record_every=1 << 30)
+    files = MemoryFiles([remote("a")], {"test/a": Source(body=content(300_000), faults=[200_000])})
+
+    async def leave() -> None:
+        held = asyncio.Event()
+
+        async def hold(requested: Asked) -> None:
+            if requested.offset:
+                held.set()
+                await asyncio.Event().wait()
+
+        files.before_open = hold
+        taking = asyncio.ensure_future(anext(downloads.stream(files)))
+        await held.wait()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:  # As the end of a loop does.
+            task.cancel()
+        await asyncio.wait(others)
+        assert taking.cancelled()
+
+    async def again() -> Report:
+        await downloads.aclose()
+        files.before_open = None
+        async with downloader(tmp_path) as later:
+            return await later.run(files)
+
+    asyncio.run(leave())
+    open_before = [Path(name).suffix for name in opened_below(tmp_path)]
+    report = asyncio.run(again())
+
+    assert ".part" in open_before
+    assert opened_below(tmp_path) == []
+    assert report.counts[Action.RESUME] == 1
+    assert [requested.offset for requested in files.requested] == [0, 200_000, 200_000]
 
 
 def test_an_empty_folder_name_is_refused() -> None:

@@ -18,7 +18,7 @@ from arena_async import Action, Mirror
 from arena_async.options import Clock, TransferOptions
 from arena_async.protocol.filenames import duplicate_path
 from arena_async.protocol.files import RemoteFile
-from arena_async.transfer.models import Report
+from arena_async.transfer.outcomes import Report
 
 #: More rows than are planned in one go.
 MANY = 900

@@ -16,7 +16,8 @@ from arena_async.providers.arena import ArenaClient
 from arena_async.testing import ArenaSimulator
 from arena_async.transfer.downloader import Downloader
 from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.models import Action, Plan, Report
+from arena_async.transfer.models import Action, Plan
+from arena_async.transfer.outcomes import Report
 from arena_async.transfer.union import union
 
 HOUR = 3600.0

@@ -17,7 +17,8 @@ from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.providers.arena import ITEM, ArenaClient, ArenaFile, FileQuery, Item, ItemQuery, all_of
 from arena_async.testing import ArenaSimulator
 from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.models import Action, Report
+from arena_async.transfer.models import Action
+from arena_async.transfer.outcomes import Report
 
 DRAWING = "arena/items/ITEM1/DFZI1EZP8QYGH1ZPKRMS.pdf"
 
