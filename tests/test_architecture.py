@@ -22,6 +22,8 @@ from scripted import RawServer, reply
 import arena_async
 from arena_async.testing import ArenaSimulator
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(arena_async.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

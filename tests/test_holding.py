@@ -16,6 +16,8 @@ from soak import Soaked, broken_bounds
 
 from arena_async.options import MIB
 
+pytestmark = pytest.mark.once
+
 only_gnu = pytest.mark.skipif(sys.platform != "linux", reason="Only the GNU C library tells what is in use.")
 
 

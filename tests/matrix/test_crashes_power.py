@@ -24,6 +24,8 @@ from arena_async.protocol.files import RemoteFile
 from arena_async.transfer import ledger_schema
 from arena_async.transfer.filesystem import FileSystem
 
+pytestmark = pytest.mark.once
+
 OLD = content(70_000, "old")
 NEW = content(150_000, "new")
 #: What the file was when its content was begun, and what it is when it is gone on with.

@@ -275,6 +275,7 @@ async def sync_split(
         return await mirror.sync(files)
 
 
+@pytest.mark.once
 @row("CR04", protection="what is written ahead is on the disk before it is recorded", seconds=300)
 async def test_no_power_loss_makes_a_part_count_that_is_not_on_the_disk(
     world: World, monkeypatch: pytest.MonkeyPatch
