@@ -120,6 +120,7 @@ class Service:
         requested: How often content was requested in this life, by name.
         pages: The pages of lists that were requested in this life: the list, and where it starts.
         changed: Names whose content was replaced in the middle of this life.
+        at_end: Names of which nothing was missing when the rest was requested in this life: a 416 states no digest.
         pruning: Whether the client may remove what is not listed.
         out_of_step: Whether a response may come that nobody asked for: what is wrong until the end of the life is right
             at its end.
@@ -153,6 +154,7 @@ class Service:
         self.requested: Counter[str] = Counter()
         self.pages: dict[str, list[int]] = {}
         self.changed: set[str] = set()
+        self.at_end: set[str] = set()
         self.pruning, self.out_of_step = pruning, False
         self._workers = workers
         self._pauses: dict[str, tuple[float, int]] = {}
@@ -344,7 +346,8 @@ class Service:
         if requested is not None and trouble != "whole":
             first = int(requested.removeprefix("bytes=").rstrip("-"))
             if first >= len(body):
-                return reply(416, headers={**given, "Content-Range": f"bytes */{len(body)}"})
+                self.at_end.add(offer.name)
+                return reply(416, headers={**headers, "ETag": offer.etag, "Content-Range": f"bytes */{len(body)}"})
             given["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
             status, part = 206, body[first:]
         if trouble == "damage" and offer.declared and part:
