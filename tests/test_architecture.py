@@ -60,7 +60,7 @@ MAX_PAGE = (68, 17)
 #: of it, each system call is a method of the seam by which faults enter, and each structure of the zip format has a
 #: function of its own. Fewer modules would be longer than modules may be. The lease of a run, the claims of a page,
 #: refusals, the copy of the ledger, JSON in steps and connections that are kept in step are on the way as well.
-MAX_FILE = (400, 55)
+MAX_FILE = (402, 55)
 
 #: Words that this field does not use for the parts of a program, and how often package and pages may have them.
 WORDS = re.compile(

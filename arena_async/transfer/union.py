@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import aclosing, nullcontext
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +29,7 @@ from arena_async.protocol.files import (
 )
 from arena_async.transfer.models import Plan, PlannedFile, Restoring, account_of, can_restore
 
-__all__ = ["LOOK_UP_BATCH", "OF_ONE_LIST", "PlannedSet", "one_of", "union"]
+__all__ = ["LOOK_UP_BATCH", "ListFailures", "PlannedSet", "union"]
 
 #: Errors of one list that say nothing about the others of a set: those are walked first, then the error is raised.
 OF_ONE_LIST = (ListingError, DecodeError, NotFoundError, PermissionDeniedError)
@@ -56,17 +56,30 @@ def union(*filesets: FileSet) -> FileSet:
     return filesets[0] if len(filesets) == 1 else _Union(filesets)
 
 
-def one_of(failures: Sequence[Exception]) -> Exception:
-    """
-    Return one of the errors of several lists, to be raised, with the others as notes.
+@attrs.define
+class ListFailures:
+    """The errors of single lists of a set, to be raised when the others were walked."""
 
-    It is "not found" only where all of them are: it says nothing about other lists.
-    """
-    found = min(failures, key=lambda error: isinstance(error, NotFoundError))
-    for other in failures:
-        if other is not found:
-            found.add_note(f"Another list failed too: {other}")
-    return found
+    _errors: list[Exception] = attrs.field(init=False, factory=list)
+
+    @contextmanager
+    def collected(self, *kinds: type[Exception]) -> Iterator[None]:
+        """Add the error that ends the block, if it is of some kinds, or of those that say nothing about other lists."""
+        expected = kinds or OF_ONE_LIST
+        try:
+            yield
+        except expected as error:
+            self._errors.append(error)
+
+    def check(self) -> None:
+        """Raise one of the errors, with the others as notes. It is "not found" only where all of them are."""
+        if not self._errors:
+            return
+        found = min(self._errors, key=lambda error: isinstance(error, NotFoundError))
+        for other in self._errors:
+            if other is not found:
+                found.add_note(f"Another list failed too: {other}")
+        raise found
 
 
 @attrs.frozen(kw_only=True)
@@ -110,17 +123,14 @@ class _Union:
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List one set after the other."""
-        failures: list[Exception] = []
+        failures = ListFailures()
         for number, member in enumerate(self._members):
             rows = aiter(member)
-            try:
+            with failures.collected(Exception):
                 async with aclosing(rows) if hasattr(rows, "aclose") else nullcontext():  # type: ignore[type-var]
                     async for file in rows:
                         yield self._tagged(file, number)
-            except Exception as error:  # noqa: BLE001 - raised when the others are listed
-                failures.append(error)
-        if failures:
-            raise one_of(failures)
+        failures.check()
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
@@ -133,20 +143,16 @@ class _Union:
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """Return fresh entries for some keys, from the sets that listed them first."""
         found: list[RemoteFile] = []
-        failures: list[Exception] = []
-        missing = set(keys)
+        failures, missing = ListFailures(), set(keys)
         for number in self._order(missing):
             wanted = [key for key in sorted(missing) if self._of.get(key, number) == number]
             if wanted:
-                try:
+                with failures.collected(ListingError):
                     rows = await self._members[number].find(wanted)
-                except ListingError as error:
-                    failures.append(error)
-                    continue
-                found += [self._tagged(row, number) for row in rows]
-                missing -= {row.key for row in rows}
-        if missing and failures:
-            raise one_of(failures)
+                    found += [self._tagged(row, number) for row in rows]
+                    missing -= {row.key for row in rows}
+        if missing:
+            failures.check()
         return found
 
     @property

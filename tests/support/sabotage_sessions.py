@@ -608,12 +608,13 @@ def _(patch: Patch) -> None:
 
 @protection("files of a run that are not all are not cached")
 def _(patch: Patch) -> None:
-    async def caching(self: Any, tenant: str, definition: str, run: Any) -> Any:
-        files, failure = await given(self, tenant, definition, run)
-        await self._keep(tenant, definition, run.guid, files)
-        return files, failure
+    async def caching(self: Any, tenant: str, definition: str, run: Any, files: Any) -> None:
+        try:
+            await given(self, tenant, definition, run, files)
+        finally:
+            await self._keep(tenant, definition, run.guid, files)
 
-    given = patch.replace("arena_async.providers.arena.zip_files:ZipFiles._requested", caching)
+    given = patch.replace("arena_async.providers.arena.zip_files:ZipFiles._request", caching)
 
 
 @protection("a number beside guids is compared with them")

@@ -23,7 +23,7 @@ from arena_async.providers.arena.api import ArenaService, make_request, paginate
 from arena_async.providers.arena.models import ArenaRun
 from arena_async.providers.arena.runs import RunService, ended, look_up
 from arena_async.transfer.models import PlannedFile
-from arena_async.transfer.union import OF_ONE_LIST, one_of
+from arena_async.transfer.union import ListFailures
 
 __all__ = ["ArenaFiles", "FileFacts", "RunFiles"]
 
@@ -125,19 +125,18 @@ class ArenaFiles(FileSet, ABC):
             if names := self._names_in(key, tenant):
                 groups.setdefault(names[0], []).append(names)
         wanted, found = frozenset(keys), {}
-        failures: list[Exception] = []
+        failures = ListFailures()
         for first, members in groups.items():
             try:
-                async for file in self._look_up(tenant, first, members):
-                    if file.key in wanted:
-                        found[file.key] = file
+                with failures.collected(ListingError, DecodeError):
+                    async for file in self._look_up(tenant, first, members):
+                        if file.key in wanted:
+                            found[file.key] = file
             except ApiError as error:
                 if error.code not in _NOT_FOUND:
                     raise
-            except (ListingError, DecodeError) as error:
-                failures.append(error)
-        if failures and not wanted <= found.keys():
-            raise one_of(failures)
+        if not wanted <= found.keys():
+            failures.check()
         return list(found.values())
 
     async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
@@ -280,18 +279,13 @@ class RunFiles(ArenaFiles, Generic[R]):
             async for file in self._of_definition(tenant, self.definition):
                 yield file
             return
-        failures: list[Exception] = []
-        try:
+        failures = ListFailures()
+        with failures.collected():
             async for definition in paginate(service.session, service.models[0], f"/{service.kind}s"):
-                try:
+                with failures.collected():
                     async for file in self._of_definition(tenant, definition.guid):
                         yield file
-                except OF_ONE_LIST as error:
-                    failures.append(error)
-        except OF_ONE_LIST as error:
-            failures.append(error)
-        if failures:
-            raise one_of(failures)
+        failures.check()
 
     def of(self, run: R) -> Self:
         """Return the set of the files of one completed run as it was just seen, without another request for it."""
@@ -318,20 +312,15 @@ class RunFiles(ArenaFiles, Generic[R]):
                     yield file
             return
         since = self._since(definition)
-        failures: list[Exception] = []
-        try:
+        failures = ListFailures()
+        with failures.collected():
             async for page in self._pages(definition, since, latest=self._latest):
                 # The service is known to ignore some filters silently.
                 wanted = [run for run in page if _is_wanted(run, since)]
-                try:
+                with failures.collected():
                     async for file in self._of_runs(tenant, definition, wanted):
                         yield file
-                except OF_ONE_LIST as error:
-                    failures.append(error)
-        except OF_ONE_LIST as error:
-            failures.append(error)
-        if failures:
-            raise one_of(failures)
+        failures.check()
 
     def _since(self, definition: str) -> datetime | None:  # noqa: ARG002  for the sets that can
         """Return the earliest completion that is requested, of the runs of a definition."""
@@ -365,18 +354,15 @@ class RunFiles(ArenaFiles, Generic[R]):
                 async for file in self._of_runs(tenant, first, [run]):
                     yield file
                 return
-        failures: list[Exception] = []
+        failures = ListFailures()
         async for page in self._pages(first):
-            try:
+            with failures.collected():
                 async for file in self._of_runs(tenant, first, [run for run in page if run.guid in missing]):
                     yield file
-            except OF_ONE_LIST as error:
-                failures.append(error)
             missing -= {run.guid for run in page}
             if not missing:
                 break
-        if failures:
-            raise one_of(failures)
+        failures.check()
 
 
 def _is_wanted(run: ArenaRun, since: datetime | None) -> bool:

@@ -23,7 +23,7 @@ from arena_async.providers.arena.api import ArenaService, get_object, paginate, 
 from arena_async.providers.arena.files import ArenaFiles, FileFacts
 from arena_async.providers.arena.models import ArenaFile, FileAssociation, Item
 from arena_async.providers.arena.queries import FileQuery, ItemQuery, write_query
-from arena_async.transfer.union import OF_ONE_LIST, one_of
+from arena_async.transfer.union import ListFailures
 
 __all__ = ["Files", "ItemFiles", "Items", "StoredFiles"]
 
@@ -192,16 +192,12 @@ class StoredFiles(_VaultFiles):
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; each is looked up as it is read."""
         tenant = await tenant_of(self._service)
-        failures: list[Exception] = []
+        failures = ListFailures()
         for given in self._given:
-            try:
+            with failures.collected():
                 file = await (self._whole(given) if isinstance(given, ArenaFile) else self._service.get(given))
-            except OF_ONE_LIST as error:
-                failures.append(error)
-            else:
                 yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
-        if failures:
-            raise one_of(failures)
+        failures.check()
 
     async def _look_up(self, tenant: str, first: str, *_: object) -> AsyncIterator[RemoteFile]:
         file = await self._service.get(first)
@@ -242,15 +238,12 @@ class ItemFiles(_VaultFiles):
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; each item is requested as it is read."""
         tenant = await tenant_of(self._service)
-        failures: list[Exception] = []
+        failures = ListFailures()
         for item in self._items:
-            try:
+            with failures.collected():
                 async for file in self._look_up(tenant, item):
                     yield file
-            except OF_ONE_LIST as error:
-                failures.append(error)
-        if failures:
-            raise one_of(failures)
+        failures.check()
 
     async def _look_up(
         self, tenant: str, first: str, members: Sequence[Sequence[str]] = ()

@@ -16,7 +16,7 @@ from arena_async.protocol.files import MetadataCache, RemoteFile
 from arena_async.providers.arena.api import write_datetime
 from arena_async.providers.arena.files import ArenaFiles, FileFacts, RunFiles
 from arena_async.providers.arena.models import ArenaRun
-from arena_async.transfer.union import OF_ONE_LIST, one_of
+from arena_async.transfer.union import ListFailures
 
 __all__ = ["ZipFiles"]
 
@@ -116,12 +116,13 @@ class ZipFiles(RunFiles[R]):
         known = self._listed(runs)
         if missing := [run.guid for run in runs if run.guid not in known]:
             known |= await self._recall(tenant, definition, missing)
-        failures: list[Exception] = []
+        failures = ListFailures()
         for run in runs:
             files = known.get(run.guid)
             if files is None:
-                files, failure = await self._requested(tenant, definition, run)
-                failures += [failure] if failure is not None else []
+                files = []
+                with failures.collected():
+                    await self._request(tenant, definition, run, files)
             elif not files:
                 self._check_empty(run)
                 self._emptied.add(self.key_prefix(tenant, definition, run.guid))
@@ -134,22 +135,16 @@ class ZipFiles(RunFiles[R]):
                     change=file.guid,
                     listed=(self._list_of(definition), run.completion_date_time),
                 )
-        if failures:
-            raise one_of(failures)
+        failures.check()
 
-    async def _requested(self, tenant: str, definition: str, run: R) -> tuple[list[FileFacts], Exception | None]:
+    async def _request(self, tenant: str, definition: str, run: R, files: list[FileFacts]) -> None:
         """Request the files of a run and cache them. Where they are not known to be all they are not cached."""
-        files: list[FileFacts] = []
-        try:
-            async for file in self._request_files(definition, run):
-                files.append(file)  # noqa: PERF401 - those before an error are wanted
-        except OF_ONE_LIST as error:
-            return files, error
+        async for file in self._request_files(definition, run):
+            files.append(file)  # noqa: PERF401 - those before an error are wanted
         if not files:
             self._check_empty(run)
             self._emptied.add(self.key_prefix(tenant, definition, run.guid))
         await self._keep(tenant, definition, run.guid, files)
-        return files, None
 
     async def _recall(self, tenant: str, definition: str, runs: Iterable[str]) -> dict[str, Sequence[FileFacts]]:
         """Return the cached files of some runs, by the guids of the runs."""

@@ -36,7 +36,7 @@ from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, Link
 from arena_async.providers.centrepoint.links import ListedLink, sign
 from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject, StaleDataSet, is_later
 from arena_async.providers.centrepoint.studies import DATASET_SUBJECTS
-from arena_async.transfer.union import OF_ONE_LIST, one_of
+from arena_async.transfer.union import ListFailures
 
 __all__ = [
     "Changes",
@@ -206,10 +206,10 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
         ]
         left = pages_of(self._total or 0) if query == requested else 0
         found: list[RemoteFile] = []
-        failures: list[Exception] = []
+        failures = ListFailures()
         narrow = 1 < len(by_subject) < left
         if not narrow:
-            try:
+            with failures.collected(ListingError):
                 async with aclosing(self._pages_of(query, any_row=True)) as pages:
                     async for page in pages:
                         found += [file for file in page.items if file.key in named]
@@ -217,14 +217,12 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
                         narrow = 1 < len(by_subject) < left
                         if narrow:
                             break
-            except ListingError as error:
-                failures.append(error)
         if narrow:
             found = []
             for one in by_subject:
                 found += await self._matching(one, named, failures, any_row=True)
-        if failures and not named.keys() <= {file.key for file in found}:
-            raise one_of(failures)
+        if not named.keys() <= {file.key for file in found}:
+            failures.check()
         return found
 
     def _narrowed_to(self, query: DatasetQuery, wanted: Iterable[Sequence[str]]) -> DatasetQuery:
@@ -421,14 +419,12 @@ class StudyFileSet(DatasetFileSet):
         """Read what changed, choose how to list it, and list it; the error of one list comes after all others."""
         # All of them come from the same list of subjects, so that the newest one counts.
         changes = Changes(max(self._watermarks.values()), known=self._watermarks.keys())
-        failures: list[Exception] = []
-        try:
+        failures = ListFailures()
+        with failures.collected(ListingError):
             await self._look(changes)
-        except ListingError as error:
-            failures.append(error)
         choice = changes.choice(self._seen.total)
         if choice in (Choice.WHOLE, Choice.LOOK):
-            try:
+            with failures.collected(ListingError):
                 async with aclosing(self._pages_of(self._query)) as listing:
                     async for page in listing:
                         self._note(page)
@@ -438,25 +434,20 @@ class StudyFileSet(DatasetFileSet):
                             break
                         for file in page.items:
                             yield file
-            except ListingError as error:
-                failures.append(error)
         if choice is Choice.SUBJECTS:
             async with aclosing(self._of_subjects(changes, failures)) as files:
                 async for file in files:
                     yield file
-        if failures:
-            raise one_of(failures)
+        failures.check()
 
-    async def _of_subjects(self, changes: Changes, failures: list[Exception]) -> AsyncGenerator[RemoteFile, None]:
+    async def _of_subjects(self, changes: Changes, failures: ListFailures) -> AsyncGenerator[RemoteFile, None]:
         """List the files of the subjects for which programs ran, and add to the failures what is not whole."""
         for query in changes.queries(self._query):
-            try:
+            with failures.collected():
                 async with aclosing(self._pages_of(query)) as pages:
                     async for page in pages:
                         for file in page.items:
                             yield file
-            except OF_ONE_LIST as error:
-                failures.append(error)
 
     async def _look(self, changes: Changes) -> None:
         """Read for which subjects programs ran, and note what is stale."""

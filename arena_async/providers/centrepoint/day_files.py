@@ -23,7 +23,7 @@ from arena_async.providers.centrepoint.identifiers import SERVICE, join_key, nam
 from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, LinkedFileSet, linked_file
 from arena_async.providers.centrepoint.links import ListedLink, sign
 from arena_async.providers.centrepoint.models import DayFile
-from arena_async.transfer.union import one_of
+from arena_async.transfer.union import ListFailures
 
 __all__ = ["CATEGORIES", "DayFileSet", "DayFiles", "DayQuery", "day_file", "file_key", "narrowest", "read_file_key"]
 
@@ -315,12 +315,12 @@ class DayFileSet(LinkedFileSet[DayQuery, DayFile]):
         requested = await self._query.resolved(self._api)
         named = {key: name for key in keys if (name := read_file_key(key, self._api.tenant, requested)) is not None}
         found, missing = await self._renewed(named)
-        failures: list[Exception] = []
+        failures = ListFailures()
         for query in narrowest(requested, [named[key] for key in missing]):
             with suppress(NotFoundError):  # some empty lists are 404
                 found += await self._matching(query, missing, failures)
-        if failures and not missing <= {file.key for file in found}:
-            raise one_of(failures)
+        if not missing <= {file.key for file in found}:
+            failures.check()
         return found
 
     def _entry(self, row: DayFile, listed_at: datetime, listed: ListedLink) -> RemoteFile:

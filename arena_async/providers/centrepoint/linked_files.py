@@ -42,6 +42,7 @@ from arena_async.providers.centrepoint.api import Api, ApiFiles
 from arena_async.providers.centrepoint.identifiers import SERVICE, named_subject, number
 from arena_async.providers.centrepoint.links import ListedLink, SignedLink, expired_error, open_link
 from arena_async.providers.centrepoint.models import ListedFile
+from arena_async.transfer.union import ListFailures
 
 __all__ = ["FreshLinks", "LinkedFileQuery", "LinkedFileSet", "linked_file", "worth_listing"]
 
@@ -492,16 +493,14 @@ class LinkedFileSet(ApiFiles, ABC, Generic[Q, R]):
                 yield attrs.evolve(page, items=tuple(self._entries(page, query, self._links.next_number())))
 
     async def _matching(
-        self, query: Q, keys: Collection[str], failures: list[Exception], *, any_row: bool = False
+        self, query: Q, keys: Collection[str], failures: ListFailures, *, any_row: bool = False
     ) -> list[RemoteFile]:
         """List a query to its end, and return the entries of some keys; add to the failures if it is not whole."""
         found: list[RemoteFile] = []
-        try:
+        with failures.collected(ListingError):
             async with aclosing(self._pages_of(query, any_row=any_row)) as pages:
                 async for page in pages:
                     found += [file for file in page.items if file.key in keys]
-        except ListingError as error:
-            failures.append(error)
         return found
 
     async def _renewed(self, keys: Collection[str]) -> tuple[list[RemoteFile], set[str]]:
