@@ -57,12 +57,12 @@ async def test_the_same_faults_harm_the_loop_and_not_us(rivals: Any, tmp_path: P
 def test_a_claim_that_does_not_hold_is_taken_back(rivals: Any) -> None:
     """Who was said to fail a row and does not stands on the page with that row."""
     runner, report = rivals
-    rows = sys.modules["benchmarks.rivals.rows"]
-    (row,) = (row for row in rows.ROWS if row.id == "TR33")
+    judging = sys.modules["benchmarks.rivals.judging"]
+    (row,) = (row for row in sys.modules["benchmarks.rivals.rows"].ROWS if row.id == "TR33")
     field = field_of(runner, "parfive", "pypdl", "pooch")
-    marks = [rows.Mark.YES, rows.Mark.YES, rows.Mark.GIVES_UP]
+    marks = [judging.Mark.YES, judging.Mark.YES, judging.Mark.GIVES_UP]
     played = [
-        (row, contender, rows.VerificationResult(mark, "as made up"))
+        (row, contender, judging.VerificationResult(mark, "as made up"))
         for contender, mark in zip(field.contenders, marks, strict=True)
     ]
 

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from benchmarks.rivals.rows import Mark, Row, VerificationResult
+from benchmarks.rivals.judging import Mark, Row, VerificationResult
 from benchmarks.rivals.runner import Field, Played
 from benchmarks.rivals.stage import DEADLINE, Contender
 
@@ -103,7 +103,7 @@ def _claims(played: Sequence[Played]) -> Iterator[str]:
     if not found:
         yield "Every contender that failed a row in the first measurement fails it in this run too."
         return
-    yield "Failures in the first measurement, with other scripts, that this run does not confirm:\n"
+    yield "Failures in the first measurement of a row that this run does not confirm:\n"
     yield from (f"* {line}" for line in found)
 
 
