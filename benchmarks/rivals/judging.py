@@ -71,7 +71,7 @@ class Row:
     short: str
     world: str
     owed: str
-    said: frozenset[str] = attrs.field(converter=frozenset)
+    said: frozenset[str] = attrs.field(converter=frozenset[str])
     play: Callable[[Stage], Awaitable[VerificationResult]]
     unasked: dict[str, str] = attrs.field(factory=dict)
     notice: str = ""

@@ -31,8 +31,8 @@ that publish no digest, count requests and sign their URLs. Each row is one case
 
 * **yes**: everything that the row requires.
 * **gives up**: no harm is done and the failure is reported, but the file could have been downloaded.
-* **NO**: wrong bytes under a final name, a failure reported as success, a secret disclosed, more requests than files,
-  or a process that does not end.
+* **NO**: wrong bytes under a final name, a failure reported as success, a secret disclosed, more requests than
+  required, or a process that does not end.
 * **-**: not applicable.
 
 ## Method
@@ -52,8 +52,9 @@ its safety features enabled ([contenders.py](../benchmarks/rivals/contenders.py)
 *Digest known* means that the SHA-256 of every file is given beforehand: as `checksum=` (and failed files are queued
 once more with it, because `retry()` drops it), in the registry of pooch, or for comparison with the hash that pypdl
 computes. Arena and CentrePoint publish none, so the columns without it are what users of these services get; the
-others show what the same tool does with known digests. QU12 downloads each file as a whole with parfive and pypdl
-(`max_splits=1`, `multisegment=False`), which costs the fewest requests.
+others show what the same tool does with known digests. TR58, TR70, TR72, QU12, ST26 and CC30 download each file as a
+whole with parfive and pypdl (`max_splits=1`, `multisegment=False`), which costs the fewest requests; ST26 and ST33 let
+pypdl use what an earlier run left (`overwrite=False`).
 
 To repeat it: `python -m benchmarks.rivals`, or `nox -s rivals`, on Linux or macOS. The newest releases are installed
 into an environment of their own; after that only loopback is used. `python -m benchmarks.rivals TR18 --only parfive`
