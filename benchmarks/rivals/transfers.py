@@ -297,8 +297,8 @@ TRANSFERS = (
         said={"parfive", "pypdl", "loop"},
         play=_response_too_many,
         notice=(
-            "The server takes 0.05 s for each response. pooch opens a connection for each file, and the loop up to 100 at "
-            "the same time, so that one of these gets a second request at the most."
+            "The server takes 0.05 s for each response. pooch opens a connection for each file, the loop up to 100 at "
+            "a time, so that few of them get a second request."
         ),
     ),
     Row(
