@@ -19,8 +19,8 @@ _HEAD = """\
 # Other downloaders
 
 What other downloaders do with injected faults, compared with this library. `python -m benchmarks.rivals --write`
-writes this page; only a complete run can. Measured on {date} (UTC) with {versions} on {system}; this library is
-arena_async {ours}.
+writes this page; only a complete run can. Measured on {date} (UTC) on {system}, with
+{versions}; this library is arena_async {ours}.
 
 They are good tools with other goals: parfive downloads many files with little code, pypdl one file over many
 connections, pooch files whose digests a project knows beforehand. The faults here are those that matter with services

@@ -347,7 +347,10 @@ TRANSFERS = (
         owed="all files, and no requests meanwhile but those in flight",
         said={"parfive", "pooch", "loop"},
         play=_asked_to_wait,
-        notice=f"What arrives in the first half second counts as in flight, if it is at most {2 * WORKERS} requests.",
+        notice=(
+            f"At most {2 * WORKERS} requests in the first half second count as in flight. No other tool here reads "
+            "`Retry-After`: pypdl waits for 3 s anyway, which is longer, and pooch for 1 s at first, which is shorter."
+        ),
     ),
     Row(
         id="QU12",
