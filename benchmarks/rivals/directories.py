@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from benchmarks.rivals.contenders import WORKERS
 from benchmarks.rivals.judging import (
     CONTENT,
     EVERYBODY,
@@ -220,7 +221,7 @@ async def _absurd_size(stage: Stage) -> VerificationResult:
 
 async def _two_at_once(stage: Stage) -> VerificationResult:
     async def pause() -> None:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.5)
 
     def through(honest: Any) -> Any:
         return lambda seen: attrs.evolve(honest(seen), piece=4000, between=pause)
@@ -228,7 +229,7 @@ async def _two_at_once(stage: Stage) -> VerificationResult:
     async def run() -> VerificationResult:
         return judge_all(stage, await stage.download(files, frugal=True), files)
 
-    files = offer(stage, 6, through)
+    files = offer(stage, WORKERS, through)
     first = asyncio.create_task(run())
     while not first.done() and not any(map(asks_for_content, stage.server.requests)):
         await asyncio.wait([first], timeout=0.05)
@@ -319,11 +320,11 @@ DIRECTORIES = (
     Row(
         id="CC30",
         short="two runs at once",
-        world="a second process is started with the same 6 files and the same directory while the first one downloads",
+        world=f"a second process is started with the same {WORKERS} files and directory while the first one downloads",
         owed="no content is requested twice, both report success, and all files are complete when one does",
         said=EVERYBODY,
         play=_two_at_once,
-        notice="Each file takes 1.5 s, and the directory is looked at when each of the two ends.",
+        notice="Each file takes 2.5 s, and the directory is looked at when each of the two ends.",
     ),
     Row(
         id="CR01",

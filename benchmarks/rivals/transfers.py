@@ -129,7 +129,8 @@ async def _more_behind_the_end(stage: Stage) -> VerificationResult:
     def through(honest: Any) -> Any:
         def answer(seen: Any) -> Any:
             reply = honest(seen)
-            return attrs.evolve(reply, body=reply.body + b"no response\r\n", length=len(reply.body))
+            whole = reply.head() + reply.body + b"no response\r\n"
+            return attrs.evolve(reply, raw=whole if asks_for_content(seen) else None)
 
         return answer
 
