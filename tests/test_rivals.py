@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 def rivals(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the modules of the benchmark, which stand beside the package."""
     monkeypatch.syspath_prepend(ROOT)
+    importlib.import_module("benchmarks.rivals.rows")
     return importlib.import_module("benchmarks.rivals.runner"), importlib.import_module("benchmarks.rivals.report")
 
 
@@ -30,9 +31,10 @@ def field_of(runner: Any, *names: str) -> Any:
 
 
 async def test_the_same_faults_harm_the_loop_and_not_us(rivals: Any, tmp_path: Path) -> None:
-    """Half a file, a session header handed over, a page of HTML: each is seen with the loop, and with us it is not."""
+    """Wrong bytes, a secret sent elsewhere, text as a file: each is seen with the loop, and with us it is not."""
     runner, report = rivals
-    rows = [row for row in sys.modules["benchmarks.rivals.rows"].ROWS if row.id in ("TR18", "TR44", "TR46", "NM01")]
+    names = ("TR18", "TR44", "TR46", "TR58", "TR60", "ST26", "NM01", "CC30")
+    rows = [row for row in sys.modules["benchmarks.rivals.rows"].ROWS if row.id in names]
     field = field_of(runner, "loop", "arena_async")
 
     async with asyncio.timeout(60):
@@ -46,8 +48,16 @@ async def test_the_same_faults_harm_the_loop_and_not_us(rivals: Any, tmp_path: P
         ("TR44", "arena_async"): "yes",
         ("TR46", "loop"): "NO",
         ("TR46", "arena_async"): "yes",
+        ("TR58", "loop"): "NO",
+        ("TR58", "arena_async"): "yes",
+        ("TR60", "loop"): "NO",
+        ("TR60", "arena_async"): "yes",
+        ("ST26", "loop"): "-",
+        ("ST26", "arena_async"): "yes",
         ("NM01", "loop"): "-",
         ("NM01", "arena_async"): "yes",
+        ("CC30", "loop"): "NO",
+        ("CC30", "arena_async"): "yes",
     }
     page = report.as_page(played, field)
     assert "| TR46 | a captive portal | **NO** | yes |" in page
@@ -57,12 +67,12 @@ async def test_the_same_faults_harm_the_loop_and_not_us(rivals: Any, tmp_path: P
 def test_a_claim_that_does_not_hold_is_taken_back(rivals: Any) -> None:
     """Who was said to fail a row and does not stands on the page with that row."""
     runner, report = rivals
-    rows = sys.modules["benchmarks.rivals.rows"]
-    (row,) = (row for row in rows.ROWS if row.id == "TR33")
+    judging = sys.modules["benchmarks.rivals.judging"]
+    (row,) = (row for row in sys.modules["benchmarks.rivals.rows"].ROWS if row.id == "TR33")
     field = field_of(runner, "parfive", "pypdl", "pooch")
-    marks = [rows.Mark.YES, rows.Mark.YES, rows.Mark.GIVES_UP]
+    marks = [judging.Mark.YES, judging.Mark.YES, judging.Mark.GIVES_UP]
     played = [
-        (row, contender, rows.VerificationResult(mark, "as made up"))
+        (row, contender, judging.VerificationResult(mark, "as made up"))
         for contender, mark in zip(field.contenders, marks, strict=True)
     ]
 

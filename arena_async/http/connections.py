@@ -448,7 +448,7 @@ class _CountedRequest(aiohttp.ClientRequest):
                 del orders[ended]
             order = orders[protocol] = ConnectionOrder(protocol, clock, fresh=True)
         elif order.requests >= _MAX_UNPROVED:
-            await clock.sleep(order.round_trip)
+            await clock.sleep(order.quiet)
         turns = _TURNS
         while turns and order.unread(0):
             turns -= 1
@@ -459,7 +459,7 @@ class _CountedRequest(aiohttp.ClientRequest):
             raise _NotInStepError
         if sent.held is not None and sent.held.refused:
             raise _old_login(sent)
-        if order.idle_since + order.round_trip <= clock.monotonic():
+        if order.idle_since + order.quiet <= clock.monotonic():
             order.known = True
             order = orders[protocol] = ConnectionOrder(protocol, clock, round_trip=order.round_trip, fresh=False)
         sent.order = order

@@ -28,6 +28,8 @@ __all__ = ["MAX_ROUND_TRIP", "ConnectionOrder", "OneResponse", "new_inflater"]
 
 #: Seconds of the longest round trip that is waited for.
 MAX_ROUND_TRIP = 1.0
+#: So many times as long as its slowest response took is a connection waited for: the late one may take longer.
+_MARGIN = 2
 _END = b"\r\n\r\n"
 
 
@@ -64,6 +66,11 @@ class ConnectionOrder(ResponseOrder):
             self.unread = (waiting := select.poll()).poll
             waiting.register(connected, select.POLLIN)
 
+    @property
+    def quiet(self) -> float:
+        """Seconds that it has to be idle and empty before it is known to be in step."""
+        return min(_MARGIN * self.round_trip, MAX_ROUND_TRIP)
+
     def note_surplus(self) -> None:
         """Note that something arrived that was not requested, and end the connection."""
         self.broken = self.known = True
@@ -74,7 +81,7 @@ class ConnectionOrder(ResponseOrder):
         if self.known:
             return None
         now, connected = self._clock.monotonic(), self._protocol.transport is not None
-        rest = self.idle_since + self.round_trip - now
+        rest = self.idle_since + self.quiet - now
         if rest < math.inf:
             if len(self._protocol) or isinstance(self._protocol.exception(), HttpProcessingError):
                 self.note_surplus()

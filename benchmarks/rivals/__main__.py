@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.rivals import report
-from benchmarks.rivals.rows import ROWS, Mark
+from benchmarks.rivals.judging import Mark
+from benchmarks.rivals.rows import ROWS
 from benchmarks.rivals.runner import Field, play
 from benchmarks.rivals.stage import ROOT
 

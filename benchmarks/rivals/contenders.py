@@ -4,7 +4,8 @@ One contender, in a process of its own, that is asked for some files as its docu
 ``python -m benchmarks.rivals.contenders parfive '{"to": ..., "files": [...], "headers": {}, "careful": false, ...}'``
 ends with one line: which files it says it has brought, by number. Whatever it says about the others is printed above
 that, as a user's script would. A file is an object with ``url``, ``name`` (or null: the contender chooses one) and
-``sha256``, which is given to the contender where ``careful`` is set. ``frugal`` asks for files in one piece.
+``sha256``, which is given to the contender where ``careful`` is set. ``frugal`` asks for files in one piece, and
+``keeping`` to use what an earlier run left.
 
 Nothing of ours is imported here but by ours.
 """
@@ -81,6 +82,7 @@ def pypdl(job: Job) -> set[int]:
     found = Pypdl(max_concurrent=WORKERS).start(
         tasks=tasks,
         multisegment=not job["frugal"],
+        overwrite=not job["keeping"],
         retries=RETRIES,
         hash_algorithms="sha256" if job["careful"] else None,
         display=False,

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from benchmarks.rivals.rows import Mark, Row, VerificationResult
+from benchmarks.rivals.judging import Mark, Row, VerificationResult
 from benchmarks.rivals.runner import Field, Played
 from benchmarks.rivals.stage import DEADLINE, Contender
 
@@ -19,8 +19,8 @@ _HEAD = """\
 # Other downloaders
 
 What other downloaders do with injected faults, compared with this library. `python -m benchmarks.rivals --write`
-writes this page; only a complete run can. Measured on {date} (UTC) with {versions} on {system}; this library is
-arena_async {ours}.
+writes this page; only a complete run can. Measured on {date} (UTC) on {system}, with
+{versions}; this library is arena_async {ours}.
 
 They are good tools with other goals: parfive downloads many files with little code, pypdl one file over many
 connections, pooch files whose digests a project knows beforehand. The faults here are those that matter with services
@@ -31,8 +31,8 @@ that publish no digest, count requests and sign their URLs. Each row is one case
 
 * **yes**: everything that the row requires.
 * **gives up**: no harm is done and the failure is reported, but the file could have been downloaded.
-* **NO**: wrong bytes under a final name, a failure reported as success, a secret disclosed, more requests than files,
-  or a process that does not end.
+* **NO**: wrong bytes under a final name, a failure reported as success, a secret disclosed, more requests than
+  required, or a process that does not end.
 * **-**: not applicable.
 
 ## Method
@@ -52,8 +52,9 @@ its safety features enabled ([contenders.py](../benchmarks/rivals/contenders.py)
 *Digest known* means that the SHA-256 of every file is given beforehand: as `checksum=` (and failed files are queued
 once more with it, because `retry()` drops it), in the registry of pooch, or for comparison with the hash that pypdl
 computes. Arena and CentrePoint publish none, so the columns without it are what users of these services get; the
-others show what the same tool does with known digests. QU12 downloads each file as a whole with parfive and pypdl
-(`max_splits=1`, `multisegment=False`), which costs the fewest requests.
+others show what the same tool does with known digests. TR58, TR70, TR72, QU12, ST26 and CC30 download each file as a
+whole with parfive and pypdl (`max_splits=1`, `multisegment=False`), which costs the fewest requests; ST26 and ST33 let
+pypdl use what an earlier run left (`overwrite=False`).
 
 To repeat it: `python -m benchmarks.rivals`, or `nox -s rivals`, on Linux or macOS. The newest releases are installed
 into an environment of their own; after that only loopback is used. `python -m benchmarks.rivals TR18 --only parfive`
@@ -103,7 +104,7 @@ def _claims(played: Sequence[Played]) -> Iterator[str]:
     if not found:
         yield "Every contender that failed a row in the first measurement fails it in this run too."
         return
-    yield "Failures in the first measurement, with other scripts, that this run does not confirm:\n"
+    yield "Failures in the first measurement of a row that this run does not confirm:\n"
     yield from (f"* {line}" for line in found)
 
 

@@ -14,7 +14,7 @@ from typing import Self
 
 import attrs
 
-from benchmarks.rivals.rows import Mark, Row, VerificationResult
+from benchmarks.rivals.judging import Mark, Row, VerificationResult
 from benchmarks.rivals.stage import ROOT, Contender, Stage, scripted
 
 __all__ = ["Field", "Played", "play"]

@@ -35,7 +35,9 @@ __all__ = [
     "Ended",
     "File",
     "Stage",
+    "asks_for_content",
     "body",
+    "offer",
     "read_range",
     "scripted",
     "serve",
@@ -151,6 +153,7 @@ class Stage:
         *,
         headers: Mapping[str, str] | None = None,
         frugal: bool = False,
+        keeping: bool = False,
         before: Callable[[], None] | None = None,
         when: Callable[[], object] | None = None,
         number: signal.Signals = signal.SIGKILL,
@@ -162,6 +165,7 @@ class Stage:
             files: What to bring.
             headers: Headers for every request.
             frugal: Whether files are to be asked for in one piece, where there is such an option.
+            keeping: Whether to use what an earlier run left, where there is such an option.
             before: Called in the child before the contender is started, for limits.
             when: Tells when to send it a signal; None for never.
             number: The signal.
@@ -171,6 +175,7 @@ class Stage:
             "headers": dict(headers or {}),
             "careful": self.contender.careful,
             "frugal": frugal,
+            "keeping": keeping,
             "files": [
                 {"url": file.url, "name": file.name, "sha256": hashlib.sha256(file.content).hexdigest()}
                 for file in files
@@ -266,6 +271,29 @@ def serve(content: bytes, *, headers: Mapping[str, str] | None = None, how: How 
         return scripted.reply(200 if span is None else 206, body=part, headers=given, **wrong)
 
     return answer
+
+
+def offer(stage: Stage, count: int, through: Callable[[Any], Any] = lambda honest: honest) -> list[File]:
+    """
+    Serve some small files, and name them.
+
+    Args:
+        stage: Where.
+        count: How many.
+        through: Makes of an honest answer the one that is given.
+    """
+    files = []
+    for number in range(count):
+        content = body(20_000, str(number))
+        files.append(File(url=f"{stage.server.base_url}/f{number}", content=content, name=f"f{number}.csv.gz"))
+        stage.server.on("*", f"/f{number}", through(serve(content)))
+    return files
+
+
+def asks_for_content(seen: Any) -> bool:
+    """Return whether a request is for more than a look: neither HEAD nor GET for a byte."""
+    span = read_range(seen.header("Range"), 1 << 60)
+    return seen.method == "GET" and (span is None or span[1] > span[0])
 
 
 def read_range(text: str | None, size: int) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gzip
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,8 @@ from disks import FaultyDisk
 from filesets import content, zipped
 from matrix import World, case, control, row
 from plain_provider import new_session
-from scripted import RawServer, reply
-from session_files import ETAG, download, remote, session_files
+from scripted import RawServer, Reply, Seen, reply
+from session_files import ETAG, Hours, download, remote, session_files
 
 from arena_async.errors import ContentError
 from arena_async.options import RetryPolicy
@@ -113,6 +114,50 @@ async def test_a_response_too_many_that_comes_late_is_nobodys(
     assert {name: (world.root / f"files/{name}.bin").read_bytes() for name in found} == found
     assert [seen.path for seen in server.requests].count("/a") == 1
     assert len(server.requests) <= 2 * count
+
+
+class Coming(Hours):
+    """Time in which a response that is late by some seconds is written as soon as these have passed."""
+
+    def __init__(self, late: float) -> None:
+        super().__init__()
+        self._late, self._due, self._wakes = late, math.inf, asyncio.Event()
+
+    async def response(self) -> None:
+        """Wait for the time of the late response."""
+        self._due = self.passed + self._late
+        await self._wakes.wait()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass, and after that the bytes that are on their way arrive."""
+        await super().sleep(seconds)
+        if self.passed >= self._due:
+            self._wakes.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+@row("TR58", protection="a file is reported when its connection was empty")
+@pytest.mark.parametrize("late", [0.1, 0.2, 0.35])
+async def test_a_response_that_is_late_may_be_slower_than_those_before(world: World, late: float) -> None:
+    """TR58: the slowest one before took 0.2 seconds; the late one is the last one of the run."""
+    found = {name: body for name, body in bodies(3000).items() if name in "ab"}
+    stale, hours = content(4000, "stale"), Coming(late)
+
+    def slow(seen: Seen) -> Reply:
+        hours.passed += 0.2
+        return reply(body=found["a"])
+
+    async with RawServer() as server, session_files(world, server, *map(remote, found), hours=hours) as files:
+        for name, body in found.items():
+            world.allow(f"files/{name}.bin", body, stale)
+        server.on("GET", "/a", slow)
+        both = reply(body=stale + whole(found["b"]), length=len(stale), piece=len(stale), between=hours.response)
+        server.on("GET", "/b", both, reply(body=found["b"]))
+        report = await download(world, files, hours=hours, workers=1)
+
+    assert report.failures == ()
+    assert {name: (world.root / f"files/{name}.bin").read_bytes() for name in found} == found
 
 
 @row("TR59", protection="what follows a whole body is not of it")
