@@ -25,7 +25,7 @@ from yarl import URL
 
 from arena_async.errors import AuthenticationError, UnsafeUrlError
 from arena_async.http.errors import WIRE_ERRORS, WireFailureError, explain
-from arena_async.http.framing import MAX_ROUND_TRIP, ConnectionOrder, OneResponse, new_inflater
+from arena_async.http.framing import MARGIN, MAX_QUIET, ConnectionOrder, OneResponse, new_inflater
 from arena_async.http.upload import Form
 from arena_async.options import HttpOptions
 from arena_async.protocol.messages import Request
@@ -262,7 +262,7 @@ class Connections:
                     response = await client.request(sent.request.method, address, data=body, headers=headers, **options)
                     if (order := sent.order) is not None:
                         taken = self.clock.monotonic() - order.sent_at
-                        order.round_trip = min(max(order.round_trip, taken), MAX_ROUND_TRIP)
+                        order.quiet = min(max(order.quiet, MARGIN * taken), MAX_QUIET)
                     return response
         except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
             failure = error
@@ -461,7 +461,7 @@ class _CountedRequest(aiohttp.ClientRequest):
             raise _old_login(sent)
         if order.idle_since + order.quiet <= clock.monotonic():
             order.known = True
-            order = orders[protocol] = ConnectionOrder(protocol, clock, round_trip=order.round_trip, fresh=False)
+            order = orders[protocol] = ConnectionOrder(protocol, clock, quiet=order.quiet, fresh=False)
         sent.order = order
         if self.host in connections.surplus_hosts:
             OneResponse.take_over(protocol, order)

@@ -24,12 +24,11 @@ from arena_async.protocol.files import ResponseOrder
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
 
-__all__ = ["MAX_ROUND_TRIP", "ConnectionOrder", "OneResponse", "new_inflater"]
+__all__ = ["MARGIN", "MAX_QUIET", "ConnectionOrder", "OneResponse", "new_inflater"]
 
-#: Seconds of the longest round trip that is waited for.
-MAX_ROUND_TRIP = 1.0
-#: So many times as long as its slowest response took is a connection waited for: the late one may take longer.
-_MARGIN = 2
+#: So many times as long as its slowest response took does a connection have to be quiet: a late one may take longer.
+#: And so many seconds at most.
+MARGIN, MAX_QUIET = 2, 1.0
 _END = b"\r\n\r\n"
 
 
@@ -40,7 +39,7 @@ class ConnectionOrder(ResponseOrder):
     Args:
         protocol: The connection.
         clock: Time.
-        round_trip: Seconds that its slowest response took so far.
+        quiet: Seconds that it has to be idle and empty before it is known to be in step.
         fresh: Whether nothing was sent over the connection before.
 
     Attributes:
@@ -50,8 +49,8 @@ class ConnectionOrder(ResponseOrder):
         known: Whether it needs no further check.
     """
 
-    def __init__(self, protocol: ResponseHandler, clock: Clock, *, round_trip: float = 0.0, fresh: bool) -> None:
-        self.round_trip = round_trip
+    def __init__(self, protocol: ResponseHandler, clock: Clock, *, quiet: float = 0.0, fresh: bool) -> None:
+        self.quiet = quiet
         self.fresh = fresh
         self.requests = 0
         self.sent_at, self.idle_since = 0.0, math.inf
@@ -65,11 +64,6 @@ class ConnectionOrder(ResponseOrder):
         if connected is not None and hasattr(select, "poll"):
             self.unread = (waiting := select.poll()).poll
             waiting.register(connected, select.POLLIN)
-
-    @property
-    def quiet(self) -> float:
-        """Seconds that it has to be idle and empty before it is known to be in step."""
-        return min(_MARGIN * self.round_trip, MAX_ROUND_TRIP)
 
     def note_surplus(self) -> None:
         """Note that something arrived that was not requested, and end the connection."""
@@ -88,8 +82,8 @@ class ConnectionOrder(ResponseOrder):
             elif not connected or (rest <= 0 and not self.unread(0)):
                 self.known = True
         elif not connected:
-            self.idle_since = now  # What reads the last response has a round trip to note how it ended.
-        return None if self.known else min(max(rest, 0.0), MAX_ROUND_TRIP)
+            self.idle_since = now  # What reads the last response has that time to note how it ended.
+        return None if self.known else min(max(rest, 0.0), MAX_QUIET)
 
 
 class OneResponse:

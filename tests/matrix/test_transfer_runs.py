@@ -39,7 +39,7 @@ async def test_content_that_cannot_be_had_now_is_asked_for_later(world: World, r
     async with RawServer() as server:
         service = ArenaScript(world, server)
         extract_of_one(service, refusal, WHOLE)
-        async with service.client() as arena:
+        async with service.client(clock=Clock(monotonic=hours.clock, sleep=hours.sleep)) as arena:
             report = await download(world, arena.extracts.files(EXTRACT, latest=True), hours=hours)
 
     assert report.failures == ()
@@ -57,7 +57,7 @@ async def test_content_that_cannot_be_had_at_all_ends_as_something_temporary(wor
     async with RawServer() as server:
         service = ArenaScript(world, server)
         extract_of_one(service, refusal)
-        async with service.client() as arena:
+        async with service.client(clock=Clock(monotonic=hours.clock, sleep=hours.sleep)) as arena:
             report = await download(world, arena.extracts.files(EXTRACT), hours=hours, remember=True)
             requested = len(server.lines(CONTENT))
             extract_of_one(service, WHOLE)
@@ -237,7 +237,7 @@ async def test_the_content_of_a_run_that_is_too_old_is_gone(world: World, refusa
     async with RawServer() as server:
         service = ArenaScript(world, server)
         export_of_one(service, export_run(), refusal)
-        async with service.client() as arena:
+        async with service.client(clock=Clock(monotonic=hours.clock, sleep=hours.sleep)) as arena:
             first = await download(world, arena.exports.files(EXTRACT), hours=hours, remember=True)
             second = await download(world, arena.exports.files(EXTRACT), remember=True)
 
