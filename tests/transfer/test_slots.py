@@ -17,14 +17,19 @@ BODY = content(300_000)
 
 
 class Held(MemoryFiles):
-    """Files whose requests wait until they are let go; the sizes of the buffers that are filled are noted."""
+    """
+    Files whose requests wait until they are let go; the sizes of the buffers that are filled are noted.
 
-    def __init__(self, name: str, count: int, body: bytes = b"x") -> None:
+    No body comes before so many are to be received ``together``.
+    """
+
+    def __init__(self, name: str, count: int, body: bytes = b"x", *, together: int = 0) -> None:
         rows = [remote(f"{name}{number}") for number in range(count)]
         super().__init__(rows, {row.key: Source(body=body) for row in rows}, scope=f"test/{name}")
         self.before_open = self._wait
         self.turns: list[asyncio.Event] = []
         self.buffers: dict[str, int] = {}
+        self._together = together
 
     async def _wait(self, _: Asked) -> None:
         self.turns.append(asyncio.Event())
@@ -42,6 +47,8 @@ class Held(MemoryFiles):
 
         async def noted(buffer: memoryview) -> int:
             self.buffers[file.key] = max(len(buffer), self.buffers.get(file.key, 0))
+            while len(self.buffers) < self._together:
+                await asyncio.to_thread(int)
             return await readinto(buffer)
 
         opened.stream.readinto = noted  # type: ignore[method-assign]
@@ -105,7 +112,7 @@ async def test_beyond_the_eighth_worker_buffers_are_a_quarter(
     tmp_path: Path, workers: int, chunk_size: int, sizes: dict[int, int]
 ) -> None:
     """Many bodies at a time need no large buffers each; never more than asked for, and 256 KiB where that is less."""
-    files = Held("f", workers, body=content(3 * 1024 * KIB))
+    files = Held("f", workers, body=content(3 * 1024 * KIB), together=workers)
     async with downloader(tmp_path, workers=workers, chunk_size=chunk_size) as downloads:
         going = asyncio.create_task(downloads.run(files))
         while len(files.requested) < workers:
