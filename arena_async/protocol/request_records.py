@@ -72,8 +72,15 @@ class RequestRecords:
     known: tuple[str, ...] = ()
 
     def with_record(self, name: str, record: RequestRecord) -> RequestRecords:
-        """Return them with one of them replaced; old ones that nothing waits for are left out."""
-        found = {**self.records, name: record}
+        """
+        Return them with one of them replaced; old ones that nothing waits for are left out.
+
+        A request without a response whose place another one takes is kept: its result may still be shown, and must not
+        be taken for that of another request.
+        """
+        found, replaced = {**self.records, name: record}, self.records.get(name)
+        if replaced is not None and replaced.state == "sending" and replaced.sender != record.sender:
+            found[f"{name} {replaced.sender}"] = replaced
         closed = sorted(
             (one for one in found if found[one].state != "sending"),
             key=lambda one: (one == name, str(found[one].written or "")),

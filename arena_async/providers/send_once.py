@@ -19,7 +19,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar
@@ -186,7 +186,7 @@ class SendOnce(Generic[R]):
         since: When the call began, by the clock of the store.
         send: Sends it once, and returns the result, or None where it cannot be carried out now.
         find: Returns the result of a request that was sent, or None where the service shows none, given its record and
-            the results that belong to others; None where the service has no list.
+            all of the object; None where the service has no list.
         id_of: Returns the identifier of a result.
         read: Returns a result that is remembered, or None where another one is wanted.
         resumes: Whether the result of an earlier call will do, as long as :meth:`finish` was not called.
@@ -206,7 +206,7 @@ class SendOnce(Generic[R]):
     clock: Clock
     since: datetime
     send: Callable[[], Awaitable[R | None]]
-    find: Callable[[RequestRecord, Sequence[str]], Awaitable[R | None]] | None
+    find: Callable[[RequestRecord, RequestRecords], Awaitable[R | None]] | None
     id_of: Callable[[R], str]
     read: Callable[[RequestRecord], Awaitable[R | None]] | None = None
     resumes: bool = False
@@ -236,13 +236,13 @@ class SendOnce(Generic[R]):
             ConfigurationError: It cannot be recorded, as for :meth:`RequestStore.change` with its other errors.
         """
         while True:
-            record, known = await self._claim()
+            record = await self._claim()
             if record is None:
                 found, lost = await self._send()
                 if not lost:
                     return found
                 continue
-            found, changed = await self._earlier(record, known)
+            found, changed = await self._earlier(record)
             if found is not None:
                 return found
             if not changed:
@@ -266,24 +266,24 @@ class SendOnce(Generic[R]):
         """Note that the result is not wanted any more, and how long it took, if that is known."""
         await self._write(state="over", took=self._mine.took if took is None else took)
 
-    async def _claim(self) -> tuple[RequestRecord | None, Sequence[str]]:
-        """Record that the request is being sent, or return the record that stands in the way, and known results."""
+    async def _claim(self) -> RequestRecord | None:
+        """Record that the request is being sent, or return the record that stands in the way."""
         mine = RequestRecord(
             state="sending", sender=secrets.token_hex(8), at=self.clock.now(), written=self.store.now()
         )
 
-        def make(records: RequestRecords) -> tuple[RequestRecords | None, tuple[RequestRecord | None, Sequence[str]]]:
+        def make(records: RequestRecords) -> tuple[RequestRecords | None, RequestRecord | None]:
             record = records.records.get(self.name)
             replaces = record if self.start_anew else self._replaces
             now = self.store.now()
             if not may_send(record, replaces=replaces, resumes=self.resumes, since=self.since, now=now):
-                return None, (record, records.known)
+                return None, record
             self._mine = attrs.evolve(mine, took=record.took if record is not None else None)
-            return records.with_record(self.name, self._mine), (None, records.known)
+            return records.with_record(self.name, self._mine), None
 
         claimed = await self.store.change(self.scope, make, required=self.recorded)
         self.start_anew = False
-        self.took = (claimed[0] or self._mine).took
+        self.took = (claimed or self._mine).took
         return claimed
 
     async def _send(self) -> tuple[R | None, bool]:
@@ -307,7 +307,7 @@ class SendOnce(Generic[R]):
             await self._write(state="started" if self.resumes else "over", result=self.id_of(found))
         return found, False
 
-    async def _earlier(self, record: RequestRecord, known: Sequence[str]) -> tuple[R | None, bool]:
+    async def _earlier(self, record: RequestRecord) -> tuple[R | None, bool]:
         """Return the result of a request that was sent, or None, and whether its record has changed meanwhile."""
         if record.state != "sending":
             found = None if self.read is None else await self.read(record)
@@ -316,14 +316,14 @@ class SendOnce(Generic[R]):
             if found is None and not self.repeatable:
                 raise self._unknown(record)
             return found, False
-        found, changed = await self._look_up(record, known)
+        found, changed = await self._look_up(record)
         if found is not None:
             self.how, self.resumed, self._mine = "found", self._lost is None, record
             _log.warning("%s: no response was received; the service shows %s.", self.what, self.id_of(found))
             await self._write(state="started" if self.resumes else "over", result=self.id_of(found))
         return found, changed
 
-    async def _look_up(self, record: RequestRecord, known: Sequence[str]) -> tuple[R | None, bool]:
+    async def _look_up(self, record: RequestRecord) -> tuple[R | None, bool]:
         """
         Look a request up until the service shows it, or would show it if it had been carried out.
 
@@ -336,10 +336,8 @@ class SendOnce(Generic[R]):
 
         async def look() -> tuple[R | None, bool]:
             trouble.clear()
-            if await self._record() != record:
-                return None, True
             try:
-                return await self._find(record, known), False
+                return await self._find(record)
             except _PASSING as error:
                 trouble.append(error)
             except (ConflictError, QuotaExhaustedError, AuthenticationError):
@@ -366,14 +364,20 @@ class SendOnce(Generic[R]):
             _log.warning("%s after %.0f s; it is sent once more.", shown, max(passed, 0.0) + policy.timeout)
         return found, changed
 
-    async def _find(self, record: RequestRecord, known: Sequence[str]) -> R | None:
-        return None if self.find is None else await self.find(record, known)
+    async def _find(self, record: RequestRecord) -> tuple[R | None, bool]:
+        """Look once; return the result, or None, and whether the record has changed."""
+        while True:
+            records = await self._records()
+            if records.records.get(self.name) != record:
+                return None, True
+            found = None if self.find is None else await self.find(record, records)
+            # Another process may have sent a request meanwhile whose result this is.
+            if found is None or await self._records() == records:
+                return found, False
 
-    async def _record(self) -> RequestRecord | None:
+    async def _records(self) -> RequestRecords:
         """Return what is remembered now."""
-        return await self.store.change(
-            self.scope, lambda records: (None, records.records.get(self.name)), required=self.recorded
-        )
+        return await self.store.change(self.scope, lambda records: (None, records), required=self.recorded)
 
     async def _write(self, **changes: Any) -> None:
         """Change the record of this call, unless another one has replaced it. What was sent is not undone by errors."""

@@ -11,7 +11,7 @@ Start a run once, and fetch one: start it, wait until it is done, and download i
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
@@ -30,7 +30,7 @@ from arena_async.http.polling import Polled, wait_until
 from arena_async.http.session import request_object
 from arena_async.options import PollPolicy
 from arena_async.protocol.messages import Request
-from arena_async.protocol.request_records import MAX_SKEW, RequestRecord, record_name
+from arena_async.protocol.request_records import MAX_SKEW, RequestRecord, RequestRecords, record_name
 from arena_async.providers.arena.api import tenant_of
 from arena_async.providers.arena.files import RunFiles
 from arena_async.providers.arena.models import ArenaRun
@@ -177,7 +177,7 @@ class Start(Generic[R]):
         self.wanted.on_status(RunSeen(how=once.how, run=run, polls=int(once.resumed)))
         return await self.check(run)
 
-    async def find(self, record: RequestRecord, known: Sequence[str]) -> R | None:
+    async def find(self, record: RequestRecord, records: RequestRecords) -> R | None:
         """
         Return the run that was started as recorded, by this user, or None. Costs a request for each 400 runs.
 
@@ -188,13 +188,19 @@ class Start(Generic[R]):
         found = [
             run
             async for run in self.service.runs(self.definition)
-            if run.guid not in known and same_user(run.creator, self.service.user) and self.like(run)
+            if run.guid not in records.known and same_user(run.creator, self.service.user) and self.like(run)
             if (run.began >= at - MAX_SKEW if run.began is not None else not run.over)
         ]
         if self.alike:
             return max(found, key=lambda run: (run.began is None, run.began or at), default=None)
         right = [run for run in found if not self.wrong(run)] or found
-        sure = [run for run in right if run.began is None or at - _SURE <= run.began <= at + _LONGEST]
+        others = [one.at for one in records.records.values() if one.state == "sending" and one != record and one.at]
+        sure = [
+            run
+            for run in right
+            if run.began is None or at - _SURE <= run.began <= at + _LONGEST
+            if not any(run.began is None or sent - MAX_SKEW <= run.began <= sent + _LONGEST for sent in others)
+        ]
         if len(right) > 1 or any(map(self.wrong, right)) or len(sure) < len(right):
             guids = ", ".join(run.guid for run in right)
             raise ConflictError(

@@ -23,7 +23,7 @@ from arena_async.http.session import request_object
 from arena_async.options import PollPolicy
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import UploadBody, UploadedFile, printable
-from arena_async.protocol.request_records import RequestRecord, record_name
+from arena_async.protocol.request_records import RequestRecord, RequestRecords, record_name
 from arena_async.providers.arena.api import known_word, make_request, write_fields
 from arena_async.providers.arena.fetch import Start, Starting, fetch_of
 from arena_async.providers.arena.files import FileFacts, RunFiles
@@ -354,7 +354,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
             "PUT", f"{self.path(guid)}/runs/{{run}}", {"commit": "true"}, json={"commit": True}, run=run
         )
 
-        async def committed(_: RequestRecord, __: Sequence[str] = ()) -> ImportRun | None:
+        async def committed(_: RequestRecord, __: RequestRecords | None = None) -> ImportRun | None:
             found = await self.run(guid, run)
             return found if found.commit else None
 
