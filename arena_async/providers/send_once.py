@@ -87,6 +87,10 @@ def may_be_done(error: ArenaAsyncError) -> bool:
     return isinstance(error, DecodeError | UnsafeUrlError)
 
 
+async def _unchanged(found: R) -> R:
+    return found
+
+
 def with_more(error: ArenaAsyncError, more: str) -> ArenaAsyncError:
     """Return the same error with another sentence."""
     error.args = (f"{error} {more}",)
@@ -188,6 +192,7 @@ class SendOnce(Generic[R]):
         find: Returns the result of a request that was sent, or None where the service shows none, given its record and
             all of the object; None where the service has no list.
         id_of: Returns the identifier of a result.
+        check: Returns a result that is as requested, or raises.
         read: Returns a result that is remembered, or None where another one is wanted.
         resumes: Whether the result of an earlier call will do, as long as :meth:`finish` was not called.
         repeatable: Whether it does no harm when it is carried out twice.
@@ -208,6 +213,7 @@ class SendOnce(Generic[R]):
     send: Callable[[], Awaitable[R | None]]
     find: Callable[[RequestRecord, RequestRecords], Awaitable[R | None]] | None
     id_of: Callable[[R], str]
+    check: Callable[[R], Awaitable[R]] = _unchanged
     read: Callable[[RequestRecord], Awaitable[R | None]] | None = None
     resumes: bool = False
     repeatable: bool = True
@@ -304,8 +310,15 @@ class SendOnce(Generic[R]):
         if found is None:
             await self._write(state="over")
         else:
-            await self._write(state="started" if self.resumes else "over", result=self.id_of(found))
+            found = await self._keep(found)
         return found, False
+
+    async def _keep(self, found: R) -> R:
+        """Record a result. One that no later call would continue with is checked before, and may be looked up again."""
+        if not self.resumes:
+            found = await self.check(found)
+        await self._write(state="started" if self.resumes else "over", result=self.id_of(found))
+        return found
 
     async def _earlier(self, record: RequestRecord) -> tuple[R | None, bool]:
         """Return the result of a request that was sent, or None, and whether its record has changed meanwhile."""
@@ -320,7 +333,7 @@ class SendOnce(Generic[R]):
         if found is not None:
             self.how, self.resumed, self._mine = "found", self._lost is None, record
             _log.warning("%s: no response was received; the service shows %s.", self.what, self.id_of(found))
-            await self._write(state="started" if self.resumes else "over", result=self.id_of(found))
+            found = await self._keep(found)
         return found, changed
 
     async def _look_up(self, record: RequestRecord) -> tuple[R | None, bool]:

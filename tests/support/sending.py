@@ -289,7 +289,9 @@ class Service:
         if trouble == "cut":
             return attrs.evolve(answer, status=201, cut=len(answer.body) // 2)
         if trouble == "html":
-            return reply(body=b"<!DOCTYPE html><html><body>Sign in</body></html>", headers={"Content-Type": "text/html"})
+            return reply(
+                body=b"<!DOCTYPE html><html><body>Sign in</body></html>", headers={"Content-Type": "text/html"}
+            )
         if trouble.isdigit():
             return reply(int(trouble))
         return reply(mute=True, reset=trouble == "reset")
@@ -415,8 +417,9 @@ async def _command(client: ArenaClient, mirror: Mirror, settings: dict[str, Any]
     if verb == "import":
         file = Submission(settings["file"], commit=True)
         run = (await client.imports.fetch(IMPORT, file, mirror, start_anew=anew)).run
-    elif verb == "check":
-        run = await client.imports.start(IMPORT, settings["file"], start_anew=anew)
+    elif verb in ("check", "start"):
+        file = Submission(settings["file"], commit=verb == "start")
+        run = await client.imports.start(IMPORT, file, start_anew=anew)
     else:
         run = await client.imports.commit(IMPORT, name, start_anew=anew)
     return {"run": run.guid, "commit": run.commit}

@@ -148,6 +148,7 @@ class Start(Generic[R]):
             send=self._post,
             find=self.find,
             id_of=lambda run: run.guid,
+            check=self.check,
             read=self._resume,
             resumes=resumes,
             repeatable=self.repeatable,
