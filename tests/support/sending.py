@@ -36,7 +36,7 @@ from arena_async.options import Clock, Timeouts
 from arena_async.providers.arena import ArenaClient, ArenaCredentials, Submission
 from arena_async.transfer import local_files
 
-__all__ = ["CANARY", "LONG", "LOOK_TROUBLES", "TROUBLES", "USER", "Run", "Service", "SharedTime", "live"]
+__all__ = ["CANARY", "LONG", "LOOK_TROUBLES", "TROUBLES", "USER", "Run", "Service", "SharedTime", "live", "sheet"]
 
 #: Found in no line and no file of the client.
 CANARY = "canary7f9"
@@ -57,6 +57,11 @@ TROUBLES = (
 )  # fmt: skip
 #: What may happen to the next look at it.
 LOOK_TROUBLES = ("reset", "mute", "503", "html", "session", "kill")
+
+
+def sheet(name: str) -> bytes:
+    """Return a file to import."""
+    return f"number\r\nrow-{name}\r\n".encode()
 
 
 class SharedTime:
@@ -349,10 +354,17 @@ class Service:
 
     # What looks at it
 
+    def _content(self, path: list[str]) -> Reply:
+        run = self.runs[path[3]]
+        if not run.over(self.time.now()):
+            return arena_error(400, 3028)
+        if path[4] == "submitContent":
+            return reply(body=sheet(run.key[-1]))
+        return reply(body=zipped(b"number\r\n1\r\n") if path[0] == "exports" else b"status,code\r\nSUCCESS,\r\n")
+
     def _look(self, seen: Seen, path: list[str]) -> Reply:
         if len(path) > 4:
-            body = zipped(b"number\r\n1\r\n") if path[0] == "exports" else b"status,code,message\r\nSUCCESS,,\r\n"
-            return reply(body=body)
+            return self._content(path)
         trouble = self.look_troubles.popleft() if self.look_troubles else ""
         if trouble == "session":
             self._expire_session()

@@ -31,7 +31,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from lives import Life, Lives
-from sending import CANARY, LONG, LOOK_TROUBLES, TROUBLES, USER, Service, SharedTime
+from sending import CANARY, LONG, LOOK_TROUBLES, TROUBLES, USER, Service, SharedTime, sheet
 
 from arena_async.protocol.request_records import load_records
 
@@ -118,7 +118,7 @@ class SendingMachine(RuleBasedStateMachine):
         self.service = self.ground.service
         self.root = Path(tempfile.mkdtemp(dir=self.ground.directory))
         for name in "abcd":
-            (self.root / f"{name}.csv").write_text(f"number\nrow-{name}\n")
+            (self.root / f"{name}.csv").write_bytes(sheet(name))
         #: What is wanted and not reported to be done, how often it was wanted, and the runs that were reported for it.
         self.open: dict[str, tuple[str, str]] = {}
         self.allowed: Counter[str] = Counter()

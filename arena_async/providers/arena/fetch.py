@@ -71,6 +71,10 @@ def _policy(poll: PollPolicy | None) -> PollPolicy:
     return poll or PollPolicy()
 
 
+async def _not_shown(_: Any) -> bool:
+    return False
+
+
 async def _unchanged(run: R) -> R:
     return run
 
@@ -103,6 +107,7 @@ class Start(Generic[R]):
         wanted: How the caller wants it to be started.
         like: Whether a listed run may be the one that it started.
         wrong: Whether such a run does something else than requested.
+        proves: Whether the service shows that such a run was started with this request.
         check: Returns a run that does what was requested, or raises.
         alike: Whether either of two runs that it may have started will do.
         repeatable: Whether it does no harm when it is carried out twice.
@@ -115,6 +120,7 @@ class Start(Generic[R]):
     wanted: Starting[R]
     like: Callable[[R], bool] = lambda _: True
     wrong: Callable[[R], bool] = lambda _: False
+    proves: Callable[[R], Awaitable[bool]] = _not_shown
     check: Callable[[R], Awaitable[R]] = _unchanged
     alike: bool = True
     repeatable: bool = True
@@ -180,7 +186,9 @@ class Start(Generic[R]):
 
     async def find(self, record: RequestRecord, records: RequestRecords) -> R | None:
         """
-        Return the run that was started as recorded, by this user, or None. Costs a request for each 400 runs.
+        Return the run that was started as recorded, by this user, or None.
+
+        Costs a request for each 400 runs, and one more for each run that another request may have started.
 
         Raises:
             ConflictError: It is not certain which run it is, and that matters.
@@ -203,6 +211,9 @@ class Start(Generic[R]):
             if not any(run.began is None or sent - MAX_SKEW <= run.began <= sent + _LONGEST for sent in others)
         ]
         if len(right) > 1 or any(map(self.wrong, right)) or len(sure) < len(right):
+            proved = [run for run in right if not self.wrong(run) and await self.proves(run)]
+            if len(proved) == 1:
+                return proved[0]
             guids = ", ".join(run.guid for run in right)
             raise ConflictError(
                 f"{self._what}: its response was lost, and it is not certain which run was started: {guids}. Look at "

@@ -8,6 +8,7 @@ default. They are sent both ways, and what a response says about the commit is c
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -16,11 +17,19 @@ from typing import Any, Final, Literal, Self, get_args
 
 import attrs
 
-from arena_async.errors import ConfigurationError, ConflictError, DeadlineError, NotAsRequestedError, NotFoundError
+from arena_async.errors import (
+    ApiError,
+    ConfigurationError,
+    ConflictError,
+    DeadlineError,
+    NotAsRequestedError,
+    NotFoundError,
+    TransportError,
+)
 from arena_async.http.paginator import Paginator
 from arena_async.http.polling import wait_until
 from arena_async.http.session import request_object
-from arena_async.options import PollPolicy
+from arena_async.options import MIB, PollPolicy
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import UploadBody, UploadedFile, printable
 from arena_async.protocol.request_records import RequestRecord, RequestRecords, record_name
@@ -161,6 +170,7 @@ class _Opened:
             wanted=wanted,
             like=self._like,
             wrong=lambda run: run.commit is not None and run.commit != requested.commit,
+            proves=lambda run: self._is_of(service, guid, run),
             check=lambda run: service.checked(guid, run, commit=requested.commit),
             alike=False,
             repeatable=not requested.commit,
@@ -173,6 +183,22 @@ class _Opened:
         return "-".join(
             [*digests, self.kind, "commit" if self.requested.commit else "check", self.requested.worksheet or ""]
         )
+
+    async def _is_of(self, service: Imports, guid: str, run: ImportRun) -> bool:
+        """Return whether the service shows this file as what was submitted to a run. One request."""
+        if self.content is not None:
+            # That of two submissions of one sheet differs, and is not shown.
+            return False
+        request = make_request("GET", f"{service.path(guid)}/runs/{{run}}/submitContent", run=run.guid)
+        digest, left = hashlib.sha256(), self.file.size + 1
+        try:
+            async with await service.session.stream(request) as opened:
+                while left > 0 and (piece := await opened.stream.read(min(left, MIB))):
+                    digest.update(piece)
+                    left -= len(piece)
+        except (ApiError, TransportError):
+            return False
+        return digest.hexdigest() == await self.file.sha256()
 
     def _like(self, run: ImportRun) -> bool:
         """Return whether a run may have been started with this."""
