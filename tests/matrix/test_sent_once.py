@@ -18,7 +18,7 @@ from services import ArenaScript, page
 
 from arena_async import ArenaClient
 from arena_async.errors import ConfigurationError, ConflictError, NotAsRequestedError, StorageError, TransportError
-from arena_async.providers.arena import ArenaCredentials, Submission
+from arena_async.providers.arena import ArenaCredentials, ImportRun, Submission
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, RawQuery
 from arena_async.testing import ArenaSimulator, CentrePointSimulator, faults
 
@@ -207,21 +207,20 @@ async def test_a_run_that_was_started_during_a_look_up_is_not_taken(world: World
     async with ArenaSimulator(clock=time, run_seconds=1, password=PASSWORD) as simulator:
         simulator.inject(faults.mute(), on="POST */runs")
         async with client_of(simulator, time) as arena:
-            meanwhile: list[Any] = []
+            meanwhile: list[ImportRun] = []
 
             async def sleep(seconds: float) -> None:
                 await time.sleep(seconds)
-                if not meanwhile:
-                    meanwhile.append("about to start")
-                    meanwhile.append(await other_imports.start(simulator.import_, other))
+                # After the first look, which follows the first sleep.
+                if len(time.naps) == 2:
+                    meanwhile.append(await arena.imports.start(simulator.import_, other))
 
-            other_imports = arena.imports
             looking = attrs.evolve(arena.imports, timing=attrs.evolve(arena.imports.timing, sleep=sleep))
             with pytest.raises(TransportError, match="so it was not sent again") as caught:
                 await looking.start(simulator.import_, one)
 
     world.saw(caught.value)
-    assert meanwhile[1].commit
+    assert [run.commit for run in meanwhile] == [True]
 
 
 @row("CR20", protection="what a start has done is compared before its record is closed")
