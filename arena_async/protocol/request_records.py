@@ -41,8 +41,8 @@ class RequestRecord:
     What is remembered about one request.
 
     Args:
-        state: ``sending``: it was or is about to be sent, and no response was received. ``started``: it was carried out
-            and its result is still wanted. ``over``: nothing is left to do.
+        state: ``sending``: it was or is about to be sent, and no response was received, or none that was checked.
+            ``started``: it was carried out and its result is still wanted. ``over``: nothing is left to do.
         sender: Identifies the attempt that sent it.
         at: When it was sent, by the clock of the service as far as that is known (aware).
         written: When the record was written, by the clock of this machine (aware).

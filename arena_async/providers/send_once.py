@@ -314,8 +314,9 @@ class SendOnce(Generic[R]):
         return found, False
 
     async def _keep(self, found: R) -> R:
-        """Record a result. One that no later call would continue with is checked before, and may be looked up again."""
+        """Record a result. One that no later call would continue with is looked up again until it was checked."""
         if not self.resumes:
+            await self._write(result=self.id_of(found))
             found = await self.check(found)
         await self._write(state="started" if self.resumes else "over", result=self.id_of(found))
         return found

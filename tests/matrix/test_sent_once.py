@@ -1,4 +1,4 @@
-"""Rows CR13 to CR20 and QU30 to QU32: requests that change a service, each sent once and compared with its response."""
+"""Rows CR13 to CR21 and QU30 to QU32: requests that change a service, each sent once and compared with its response."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ import pytest
 from fake_clock import FakeTime
 from matrix import SECRETS, World, control, row
 from scripted import RawServer, json_reply
-from services import ArenaScript, page
+from services import ArenaScript, arena_error, page
 
 from arena_async import ArenaClient
-from arena_async.errors import ConfigurationError, ConflictError, NotAsRequestedError, StorageError, TransportError
+from arena_async.errors import (
+    ConfigurationError,
+    ConflictError,
+    NotAsRequestedError,
+    NotFoundError,
+    RunFailedError,
+    StorageError,
+    TransportError,
+)
+from arena_async.options import PollPolicy
 from arena_async.providers.arena import ArenaCredentials, ImportRun, Submission
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, RawQuery
 from arena_async.testing import ArenaSimulator, CentrePointSimulator, faults
@@ -244,6 +253,25 @@ async def test_a_start_that_did_something_else_is_not_sent_again(world: World, c
 
     world.saw(caught.value)
     assert (before, len(server.lines("POST /v1/imports/*"))) == (1, 2)
+
+
+@row("CR21", protection="a run that was started is not replaced before the service has to show it")
+async def test_a_started_run_that_is_not_shown_yet_is_not_replaced(world: World) -> None:
+    """CR21: the service confirms a run, and its next servers do not know it: the same call finds it later."""
+    run = {"guid": "R", "status": "RUNNING", "creationDateTime": None}
+    poll = PollPolicy(every=0.001, max_interval=0.001)
+    async with RawServer() as server:
+        script = ArenaScript(world, server)
+        script.on("POST", "/exports/E/runs", json_reply(run))
+        unknown = arena_error(400, 3012)
+        script.on("GET", "/exports/E/runs/R", unknown, unknown, json_reply({**run, "status": "FAILED"}))
+        async with script.client() as arena:
+            for expected in (NotFoundError, NotFoundError, RunFailedError):
+                with pytest.raises(expected) as caught:
+                    await arena.exports.fetch("E", world.root, poll=poll)
+                world.saw(caught.value)
+
+    assert len(server.lines("POST /v1/exports/*")) == 1
 
 
 @row("QU30", protection="the values of an import go as a query and as parts")

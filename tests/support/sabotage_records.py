@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import attrs
@@ -99,3 +100,8 @@ def _(patch: Patch) -> None:
         return attrs.evolve(once(self, scope, **how), check=believe)
 
     patch.replace("arena_async.providers.arena.fetch:Start.once", unchecked)
+
+
+@protection("a run that was started is not replaced before the service has to show it")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.fetch:SHOWN_AFTER", timedelta())

@@ -374,7 +374,7 @@ class Service:
         now = self.time.now()
         if len(path) == 4:
             run = self.runs.get(path[3])
-            return arena_error(404, 3011) if run is None else json_reply(run.as_json(now))
+            return arena_error(400, 3012) if run is None or now < run.shown_at else json_reply(run.as_json(now))
         query = parse_qs(seen.query)
         begin, limit = int(query.get("offset", ["0"])[0]), int(query.get("limit", ["20"])[0])
         rows = [

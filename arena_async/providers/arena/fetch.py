@@ -30,7 +30,7 @@ from arena_async.http.polling import Polled, wait_until
 from arena_async.http.session import request_object
 from arena_async.options import PollPolicy
 from arena_async.protocol.messages import Request
-from arena_async.protocol.request_records import MAX_SKEW, RequestRecord, RequestRecords, record_name
+from arena_async.protocol.request_records import MAX_SKEW, SHOWN_AFTER, RequestRecord, RequestRecords, record_name
 from arena_async.providers.arena.api import tenant_of
 from arena_async.providers.arena.files import RunFiles
 from arena_async.providers.arena.models import ArenaRun
@@ -197,7 +197,8 @@ class Start(Generic[R]):
         found = [
             run
             async for run in self.service.runs(self.definition)
-            if run.guid not in records.known and same_user(run.creator, self.service.user) and self.like(run)
+            if (run.guid == record.result if record.result else run.guid not in records.known)
+            if same_user(run.creator, self.service.user) and self.like(run)
             if (run.began >= at - MAX_SKEW if run.began is not None else not run.over)
         ]
         if self.alike:
@@ -246,15 +247,23 @@ class Start(Generic[R]):
             self.wanted.on_status(RunSeen(how="in line", run=None, polls=tries, again_in=pause))
 
     async def _resume(self, record: RequestRecord) -> R | None:
-        """Return the run that an earlier call has started, or None where a new one is to be started."""
+        """
+        Return the run that an earlier call has started, or None where a new one is to be started.
+
+        Raises:
+            ApiError: The service does not show it, and may do so later.
+        """
         run: R | None = None
+        passed = self.service.timing.now() - record.at if record.at is not None else SHOWN_AFTER
         try:
             run = await look_up(self.service, self.definition, record.result)
         except (NotFoundError, PermissionDeniedError) as error:
+            if passed < SHOWN_AFTER:
+                raise
             _log.warning("%s It is not waited for any more.", error)
         except ApiError as error:
             # The guid is not valid, so no run has it.
-            if error.code != 3011:
+            if error.code != 3011 or passed < SHOWN_AFTER:
                 raise
         if run is None or record.at is None or not self.repeatable:
             return run
