@@ -54,6 +54,7 @@ from arena_async.protocol.request_records import (
     load_records,
     may_send,
     record_name,
+    replaced_name,
 )
 from arena_async.protocol.state_directory import user_state_directory
 from arena_async.transfer.local_files import PrivateFile
@@ -279,6 +280,10 @@ class SendOnce(Generic[R]):
         )
 
         def make(records: RequestRecords) -> tuple[RequestRecords | None, RequestRecord | None]:
+            own = replaced_name(self.name, self._mine.sender)
+            if own in records.records:
+                # Another call started anew while the response to this one was lost: each has its own.
+                self.name = own
             record = records.records.get(self.name)
             replaces = record if self.start_anew else self._replaces
             now = self.store.now()

@@ -1,4 +1,4 @@
-"""Rows CR13 to CR21 and QU30 to QU32: requests that change a service, each sent once and compared with its response."""
+"""Rows CR13 to CR22 and QU30 to QU32: requests that change a service, each sent once and compared with its response."""
 
 from __future__ import annotations
 
@@ -272,6 +272,28 @@ async def test_a_started_run_that_is_not_shown_yet_is_not_replaced(world: World)
                 world.saw(caught.value)
 
     assert len(server.lines("POST /v1/exports/*")) == 1
+
+
+@row("CR22", protection="a request without a response stays recorded when another one takes its place")
+async def test_a_lost_request_is_not_sent_again_after_another_call_started_anew(world: World) -> None:
+    """CR22: the response to one is lost, and another call starts anew before the first look: each has its run."""
+    time = FakeTime()
+    async with ArenaSimulator(clock=time, run_seconds=1, password=PASSWORD) as simulator:
+        runs, before = simulator.imports[simulator.import_].runs, len(simulator.imports[simulator.import_].runs)
+        simulator.inject(faults.lose_answer(), on="POST */runs")
+        async with client_of(simulator, time) as arena:
+            file, anew = Submission(sheet_of(world), commit=True), list[ImportRun]()
+
+            async def sleep(seconds: float) -> None:
+                await time.sleep(seconds)
+                if not anew:
+                    anew.append(await arena.imports.start(simulator.import_, file, start_anew=True))
+
+            lost = attrs.evolve(arena.imports, timing=attrs.evolve(arena.imports.timing, sleep=sleep))
+            found = await lost.start(simulator.import_, file)
+
+    world.saw(found)
+    assert [run.guid for run in runs[before:]] == [found.guid, anew[0].guid]
 
 
 @row("QU30", protection="the values of an import go as a query and as parts")
