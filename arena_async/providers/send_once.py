@@ -280,10 +280,9 @@ class SendOnce(Generic[R]):
         )
 
         def make(records: RequestRecords) -> tuple[RequestRecords | None, RequestRecord | None]:
-            own = replaced_name(self.name, self._mine.sender)
-            if own in records.records:
-                # Another call started anew while the response to this one was lost: each has its own.
-                self.name = own
+            if not (self.resumes and self.repeatable):
+                # Another call may have started anew while the response to this one was lost: each has its own.
+                self.name = self._own_name(records)
             record = records.records.get(self.name)
             replaces = record if self.start_anew else self._replaces
             now = self.store.now()
@@ -399,19 +398,25 @@ class SendOnce(Generic[R]):
         return await self.store.change(self.scope, lambda records: (None, records), required=self.recorded)
 
     async def _write(self, **changes: Any) -> None:
-        """Change the record of this call, unless another one has replaced it. What was sent is not undone by errors."""
+        """Change the record of this call, also where another one has its place. What was sent is not undone by errors."""
         changed = attrs.evolve(self._mine, written=self.store.now(), **changes)
 
         def make(records: RequestRecords) -> tuple[RequestRecords | None, None]:
-            current = records.records.get(self.name)
+            name = self._own_name(records)
+            current = records.records.get(name)
             mine = current is not None and current.sender == self._mine.sender
-            return (records.with_record(self.name, changed) if mine else None), None
+            return (records.with_record(name, changed) if mine else None), None
 
         try:
             await self.store.change(self.scope, make, required=self.recorded)
         except (ConfigurationError, StorageError) as error:
             _log.warning("%s: what became of it could not be recorded. %s", self.what, error)
         self._mine = changed
+
+    def _own_name(self, records: RequestRecords) -> str:
+        """Return the name of the record of this call, which may have been replaced while it had no response."""
+        own = replaced_name(self.name, self._mine.sender)
+        return own if own in records.records else self.name
 
     def _unknown(self, record: RequestRecord, *trouble: ArenaAsyncError) -> ArenaAsyncError:
         """Return the error of a request of which it is not known whether it was carried out."""

@@ -296,6 +296,26 @@ async def test_a_lost_request_is_not_sent_again_after_another_call_started_anew(
     assert [run.guid for run in runs[before:]] == [found.guid, anew[0].guid]
 
 
+@row("CR22", protection="a request without a response stays recorded when another one takes its place")
+async def test_the_run_of_a_start_that_was_replaced_before_its_response_is_known(world: World) -> None:
+    """CR22: another call starts anew, then the response to the first one comes; a third that is lost has no run."""
+    time, gate = FakeTime(), asyncio.Event()
+    async with ArenaSimulator(clock=time, run_seconds=1, password=PASSWORD) as simulator:
+        simulator.inject(faults.delay(gate), on="POST */runs")
+        file = Submission(sheet_of(world), commit=True)
+        async with client_of(simulator, time) as arena:
+            first = asyncio.create_task(arena.imports.start(simulator.import_, file))
+            await simulator.until(lambda: simulator.seen("POST */runs"))
+            second = await arena.imports.start(simulator.import_, file, start_anew=True)
+            gate.set()
+            assert (await first).guid != second.guid
+            simulator.inject(faults.mute(), on="POST */runs")
+            with pytest.raises(TransportError, match="so it was not sent again") as caught:
+                await arena.imports.start(simulator.import_, file)
+
+    world.saw(caught.value)
+
+
 @row("QU30", protection="the values of an import go as a query and as parts")
 @pytest.mark.parametrize(
     "read",
