@@ -398,7 +398,7 @@ class SendOnce(Generic[R]):
         return await self.store.change(self.scope, lambda records: (None, records), required=self.recorded)
 
     async def _write(self, **changes: Any) -> None:
-        """Change the record of this call, also where another one has its place. What was sent is not undone by errors."""
+        """Change the record of this call, even if another has its place. What was sent is not undone by errors."""
         changed = attrs.evolve(self._mine, written=self.store.now(), **changes)
 
         def make(records: RequestRecords) -> tuple[RequestRecords | None, None]:

@@ -304,6 +304,8 @@ async def test_the_run_of_a_start_that_was_replaced_before_its_response_is_known
         simulator.inject(faults.delay(gate), on="POST */runs")
         file = Submission(sheet_of(world), commit=True)
         async with client_of(simulator, time) as arena:
+            # Before the quota is known, one request is sent alone.
+            await arena.imports.get(simulator.import_)
             first = asyncio.create_task(arena.imports.start(simulator.import_, file))
             await simulator.until(lambda: simulator.seen("POST */runs"))
             second = await arena.imports.start(simulator.import_, file, start_anew=True)
