@@ -22,7 +22,16 @@ from typing import Any, Final, Literal, get_args
 
 import attrs
 
-__all__ = ["MAX_SKEW", "SHOWN_AFTER", "RequestRecord", "RequestRecords", "load_records", "may_send", "record_name"]
+__all__ = [
+    "MAX_SKEW",
+    "SHOWN_AFTER",
+    "RequestRecord",
+    "RequestRecords",
+    "load_records",
+    "may_send",
+    "record_name",
+    "replaced_name",
+]
 
 #: Until then a service shows what it has carried out, and its clock and ours may be so far apart.
 SHOWN_AFTER: Final = timedelta(minutes=10)
@@ -41,8 +50,8 @@ class RequestRecord:
     What is remembered about one request.
 
     Args:
-        state: ``sending``: it was or is about to be sent, and no response was received. ``started``: it was carried out
-            and its result is still wanted. ``over``: nothing is left to do.
+        state: ``sending``: it was or is about to be sent, and no response was received, or none that was checked.
+            ``started``: it was carried out and its result is still wanted. ``over``: nothing is left to do.
         sender: Identifies the attempt that sent it.
         at: When it was sent, by the clock of the service as far as that is known (aware).
         written: When the record was written, by the clock of this machine (aware).
@@ -72,8 +81,15 @@ class RequestRecords:
     known: tuple[str, ...] = ()
 
     def with_record(self, name: str, record: RequestRecord) -> RequestRecords:
-        """Return them with one of them replaced; old ones that nothing waits for are left out."""
-        found = {**self.records, name: record}
+        """
+        Return them with one of them replaced; old ones that nothing waits for are left out.
+
+        A request without a response whose place another one takes is kept under :func:`replaced_name`: its result may
+        still be shown, and must not be taken for that of another request.
+        """
+        found, replaced = {**self.records, name: record}, self.records.get(name)
+        if replaced is not None and replaced.state == "sending" and replaced.sender != record.sender:
+            found[replaced_name(name, replaced.sender)] = replaced
         closed = sorted(
             (one for one in found if found[one].state != "sending"),
             key=lambda one: (one == name, str(found[one].written or "")),
@@ -88,6 +104,11 @@ class RequestRecords:
         rows = {name: _dump(record) for name, record in self.records.items()}
         content = {"arena_async_requests": _VERSION, "about": about, "records": rows, "known": list(self.known)}
         return json.dumps(content, indent=1).encode()
+
+
+def replaced_name(name: str, sender: str) -> str:
+    """Return the name of a request whose place another one has taken."""
+    return f"{name} {sender}"
 
 
 def load_records(content: bytes | None) -> RequestRecords:

@@ -19,7 +19,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar
@@ -54,6 +54,7 @@ from arena_async.protocol.request_records import (
     load_records,
     may_send,
     record_name,
+    replaced_name,
 )
 from arena_async.protocol.state_directory import user_state_directory
 from arena_async.transfer.local_files import PrivateFile
@@ -85,6 +86,10 @@ def may_be_done(error: ArenaAsyncError) -> bool:
     if isinstance(error, ApiError):
         return error.status is not None and error.status < 400
     return isinstance(error, DecodeError | UnsafeUrlError)
+
+
+async def _unchanged(found: R) -> R:
+    return found
 
 
 def with_more(error: ArenaAsyncError, more: str) -> ArenaAsyncError:
@@ -186,8 +191,9 @@ class SendOnce(Generic[R]):
         since: When the call began, by the clock of the store.
         send: Sends it once, and returns the result, or None where it cannot be carried out now.
         find: Returns the result of a request that was sent, or None where the service shows none, given its record and
-            the results that belong to others; None where the service has no list.
+            all of the object; None where the service has no list.
         id_of: Returns the identifier of a result.
+        check: Returns a result that is as requested, or raises.
         read: Returns a result that is remembered, or None where another one is wanted.
         resumes: Whether the result of an earlier call will do, as long as :meth:`finish` was not called.
         repeatable: Whether it does no harm when it is carried out twice.
@@ -206,8 +212,9 @@ class SendOnce(Generic[R]):
     clock: Clock
     since: datetime
     send: Callable[[], Awaitable[R | None]]
-    find: Callable[[RequestRecord, Sequence[str]], Awaitable[R | None]] | None
+    find: Callable[[RequestRecord, RequestRecords], Awaitable[R | None]] | None
     id_of: Callable[[R], str]
+    check: Callable[[R], Awaitable[R]] = _unchanged
     read: Callable[[RequestRecord], Awaitable[R | None]] | None = None
     resumes: bool = False
     repeatable: bool = True
@@ -236,13 +243,13 @@ class SendOnce(Generic[R]):
             ConfigurationError: It cannot be recorded, as for :meth:`RequestStore.change` with its other errors.
         """
         while True:
-            record, known = await self._claim()
+            record = await self._claim()
             if record is None:
                 found, lost = await self._send()
                 if not lost:
                     return found
                 continue
-            found, changed = await self._earlier(record, known)
+            found, changed = await self._earlier(record)
             if found is not None:
                 return found
             if not changed:
@@ -266,24 +273,27 @@ class SendOnce(Generic[R]):
         """Note that the result is not wanted any more, and how long it took, if that is known."""
         await self._write(state="over", took=self._mine.took if took is None else took)
 
-    async def _claim(self) -> tuple[RequestRecord | None, Sequence[str]]:
-        """Record that the request is being sent, or return the record that stands in the way, and known results."""
+    async def _claim(self) -> RequestRecord | None:
+        """Record that the request is being sent, or return the record that stands in the way."""
         mine = RequestRecord(
             state="sending", sender=secrets.token_hex(8), at=self.clock.now(), written=self.store.now()
         )
 
-        def make(records: RequestRecords) -> tuple[RequestRecords | None, tuple[RequestRecord | None, Sequence[str]]]:
+        def make(records: RequestRecords) -> tuple[RequestRecords | None, RequestRecord | None]:
+            if not (self.resumes and self.repeatable):
+                # Another call may have started anew while the response to this one was lost: each has its own.
+                self.name = self._own_name(records)
             record = records.records.get(self.name)
             replaces = record if self.start_anew else self._replaces
             now = self.store.now()
             if not may_send(record, replaces=replaces, resumes=self.resumes, since=self.since, now=now):
-                return None, (record, records.known)
+                return None, record
             self._mine = attrs.evolve(mine, took=record.took if record is not None else None)
-            return records.with_record(self.name, self._mine), (None, records.known)
+            return records.with_record(self.name, self._mine), None
 
         claimed = await self.store.change(self.scope, make, required=self.recorded)
         self.start_anew = False
-        self.took = (claimed[0] or self._mine).took
+        self.took = (claimed or self._mine).took
         return claimed
 
     async def _send(self) -> tuple[R | None, bool]:
@@ -304,10 +314,18 @@ class SendOnce(Generic[R]):
         if found is None:
             await self._write(state="over")
         else:
-            await self._write(state="started" if self.resumes else "over", result=self.id_of(found))
+            found = await self._keep(found)
         return found, False
 
-    async def _earlier(self, record: RequestRecord, known: Sequence[str]) -> tuple[R | None, bool]:
+    async def _keep(self, found: R) -> R:
+        """Record a result. One that no later call would continue with is looked up again until it was checked."""
+        if not self.resumes:
+            await self._write(result=self.id_of(found))
+            found = await self.check(found)
+        await self._write(state="started" if self.resumes else "over", result=self.id_of(found))
+        return found
+
+    async def _earlier(self, record: RequestRecord) -> tuple[R | None, bool]:
         """Return the result of a request that was sent, or None, and whether its record has changed meanwhile."""
         if record.state != "sending":
             found = None if self.read is None else await self.read(record)
@@ -316,14 +334,14 @@ class SendOnce(Generic[R]):
             if found is None and not self.repeatable:
                 raise self._unknown(record)
             return found, False
-        found, changed = await self._look_up(record, known)
+        found, changed = await self._look_up(record)
         if found is not None:
             self.how, self.resumed, self._mine = "found", self._lost is None, record
             _log.warning("%s: no response was received; the service shows %s.", self.what, self.id_of(found))
-            await self._write(state="started" if self.resumes else "over", result=self.id_of(found))
+            found = await self._keep(found)
         return found, changed
 
-    async def _look_up(self, record: RequestRecord, known: Sequence[str]) -> tuple[R | None, bool]:
+    async def _look_up(self, record: RequestRecord) -> tuple[R | None, bool]:
         """
         Look a request up until the service shows it, or would show it if it had been carried out.
 
@@ -336,10 +354,8 @@ class SendOnce(Generic[R]):
 
         async def look() -> tuple[R | None, bool]:
             trouble.clear()
-            if await self._record() != record:
-                return None, True
             try:
-                return await self._find(record, known), False
+                return await self._find(record)
             except _PASSING as error:
                 trouble.append(error)
             except (ConflictError, QuotaExhaustedError, AuthenticationError):
@@ -366,29 +382,41 @@ class SendOnce(Generic[R]):
             _log.warning("%s after %.0f s; it is sent once more.", shown, max(passed, 0.0) + policy.timeout)
         return found, changed
 
-    async def _find(self, record: RequestRecord, known: Sequence[str]) -> R | None:
-        return None if self.find is None else await self.find(record, known)
+    async def _find(self, record: RequestRecord) -> tuple[R | None, bool]:
+        """Look once; return the result, or None, and whether the record has changed."""
+        while True:
+            records = await self._records()
+            if records.records.get(self.name) != record:
+                return None, True
+            found = None if self.find is None else await self.find(record, records)
+            # Another process may have sent a request meanwhile whose result this is.
+            if found is None or await self._records() == records:
+                return found, False
 
-    async def _record(self) -> RequestRecord | None:
+    async def _records(self) -> RequestRecords:
         """Return what is remembered now."""
-        return await self.store.change(
-            self.scope, lambda records: (None, records.records.get(self.name)), required=self.recorded
-        )
+        return await self.store.change(self.scope, lambda records: (None, records), required=self.recorded)
 
     async def _write(self, **changes: Any) -> None:
-        """Change the record of this call, unless another one has replaced it. What was sent is not undone by errors."""
+        """Change the record of this call, even if another has its place. What was sent is not undone by errors."""
         changed = attrs.evolve(self._mine, written=self.store.now(), **changes)
 
         def make(records: RequestRecords) -> tuple[RequestRecords | None, None]:
-            current = records.records.get(self.name)
+            name = self._own_name(records)
+            current = records.records.get(name)
             mine = current is not None and current.sender == self._mine.sender
-            return (records.with_record(self.name, changed) if mine else None), None
+            return (records.with_record(name, changed) if mine else None), None
 
         try:
             await self.store.change(self.scope, make, required=self.recorded)
         except (ConfigurationError, StorageError) as error:
             _log.warning("%s: what became of it could not be recorded. %s", self.what, error)
         self._mine = changed
+
+    def _own_name(self, records: RequestRecords) -> str:
+        """Return the name of the record of this call, which may have been replaced while it had no response."""
+        own = replaced_name(self.name, self._mine.sender)
+        return own if own in records.records else self.name
 
     def _unknown(self, record: RequestRecord, *trouble: ArenaAsyncError) -> ArenaAsyncError:
         """Return the error of a request of which it is not known whether it was carried out."""

@@ -14,7 +14,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -510,6 +510,20 @@ class LocalFile:
             async for piece in pieces:
                 await self._threads.run(digest.update, piece)
         return digest.hexdigest()
+
+    async def equals(self, read: Callable[[int], Awaitable[bytes]]) -> bool:
+        """
+        Return whether its content is what ``read`` returns, called with the most bytes until it returns none.
+
+        Raises:
+            SourceChangedError: The file was changed meanwhile.
+            StorageError: The disk refused.
+        """
+        digest, left = hashlib.sha256(), self.size + 1
+        while left and (piece := await read(min(left, MIB))):
+            await self._threads.run(digest.update, piece)
+            left -= len(piece)
+        return digest.hexdigest() == await self.sha256()
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """

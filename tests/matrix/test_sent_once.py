@@ -1,4 +1,4 @@
-"""Rows CR13 to CR17 and QU30 to QU32: requests that change a service, each sent once and compared with its response."""
+"""Rows CR13 to CR22 and QU30 to QU32: requests that change a service, each sent once and compared with its response."""
 
 from __future__ import annotations
 
@@ -14,11 +14,20 @@ import pytest
 from fake_clock import FakeTime
 from matrix import SECRETS, World, control, row
 from scripted import RawServer, json_reply
-from services import ArenaScript
+from services import ArenaScript, arena_error, page
 
 from arena_async import ArenaClient
-from arena_async.errors import ConfigurationError, NotAsRequestedError, StorageError, TransportError
-from arena_async.providers.arena import ArenaCredentials, Submission
+from arena_async.errors import (
+    ConfigurationError,
+    ConflictError,
+    NotAsRequestedError,
+    NotFoundError,
+    RunFailedError,
+    StorageError,
+    TransportError,
+)
+from arena_async.options import PollPolicy
+from arena_async.providers.arena import ArenaCredentials, ImportRun, Submission
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, RawQuery
 from arena_async.testing import ArenaSimulator, CentrePointSimulator, faults
 
@@ -40,6 +49,13 @@ def sheet_of(world: World) -> Path:
     path = world.root.parent / "prices.csv"
     path.write_bytes(SHEET)
     return path
+
+
+def two_submissions(world: World) -> tuple[Submission, Submission]:
+    """Return two imports that commit; their files differ."""
+    other = world.root.parent / "others.csv"
+    other.write_bytes(b"number,price\r\n900-2,7\r\n")
+    return Submission(sheet_of(world), commit=True), Submission(other, commit=True)
 
 
 async def stop_when(simulator: Any, happened: Callable[[], object], work: Coroutine[Any, Any, Any]) -> None:
@@ -144,6 +160,162 @@ async def test_a_request_that_no_list_shows_is_not_sent_again(world: World) -> N
 
     world.saw(caught.value)
     assert (before, len(posts)) == (1, 2)
+
+
+@row("CR18", protection="a run that another request may have started is not taken")
+async def test_a_lost_import_is_not_taken_for_another_one(world: World) -> None:
+    """CR18: one was never carried out, of the other only the response is lost: its file tells."""
+    time, (one, other) = FakeTime(), two_submissions(world)
+    async with ArenaSimulator(clock=time, run_seconds=5, password=PASSWORD) as simulator:
+        runs, before = simulator.imports[simulator.import_].runs, len(simulator.imports[simulator.import_].runs)
+        simulator.inject(faults.mute(), on="POST */runs")
+        simulator.inject(faults.lose_answer(), on="POST */runs")
+        async with client_of(simulator, time) as arena:
+            with pytest.raises(TransportError, match="It may have been carried out"):
+                await arena.imports.start(simulator.import_, one)
+            # The service shows no file of a run that is in progress.
+            with pytest.raises(ConflictError, match="it is not certain which run was started") as caught:
+                await arena.imports.start(simulator.import_, other)
+            time.at += 5
+            with pytest.raises(ConflictError, match="it is not certain which run was started"):
+                await arena.imports.start(simulator.import_, one)
+            found = await arena.imports.start(simulator.import_, other)
+            with pytest.raises(TransportError, match="so it was not sent again"):
+                await arena.imports.start(simulator.import_, one)
+        posts = simulator.seen("POST */runs")
+
+    world.saw(caught.value, found)
+    assert [run.guid for run in runs[before:]] == [found.guid]
+    assert len(posts) == 2
+
+
+@row("CR18", protection="a request without a response stays recorded when another one takes its place")
+async def test_a_run_of_a_request_that_was_replaced_is_not_taken_for_another_one(world: World) -> None:
+    """CR18: the service shows a run after it was started anew; one more import that was lost is not taken for it."""
+    time, (one, other) = FakeTime(), two_submissions(world)
+    async with ArenaSimulator(clock=time, run_seconds=5, password=PASSWORD, runs_shown_after=900) as simulator:
+        simulator.inject(faults.mute(), on="POST */runs")
+        simulator.inject(faults.lose_answer(), on="POST */runs")
+        async with client_of(simulator, time) as arena:
+            for file in (one, other):
+                with pytest.raises(TransportError, match="It may have been carried out"):
+                    await arena.imports.start(simulator.import_, file)
+            anew = await arena.imports.start(simulator.import_, other, start_anew=True)
+            time.at += 900
+            with pytest.raises(ConflictError, match="it is not certain which run was started") as caught:
+                await arena.imports.start(simulator.import_, one)
+
+    world.saw(caught.value)
+    assert anew.guid not in str(caught.value)
+
+
+@row("CR19", protection="what is known of other requests is read with each look")
+async def test_a_run_that_was_started_during_a_look_up_is_not_taken(world: World) -> None:
+    """CR19: another import is started while one that was never carried out is looked up: it is not taken for it."""
+    time, (one, other) = FakeTime(), two_submissions(world)
+    async with ArenaSimulator(clock=time, run_seconds=1, password=PASSWORD) as simulator:
+        simulator.inject(faults.mute(), on="POST */runs")
+        async with client_of(simulator, time) as arena:
+            meanwhile: list[ImportRun] = []
+
+            async def sleep(seconds: float) -> None:
+                await time.sleep(seconds)
+                # After the first look, which follows the first sleep.
+                if len(time.naps) == 2:
+                    meanwhile.append(await arena.imports.start(simulator.import_, other))
+
+            looking = attrs.evolve(arena.imports, timing=attrs.evolve(arena.imports.timing, sleep=sleep))
+            with pytest.raises(TransportError, match="so it was not sent again") as caught:
+                await looking.start(simulator.import_, one)
+
+    world.saw(caught.value)
+    assert [run.commit for run in meanwhile] == [True]
+
+
+@row("CR20", protection="what a start has done is compared before its record is closed")
+@pytest.mark.parametrize("commit", [True, False])
+async def test_a_start_that_did_something_else_is_not_sent_again(world: World, commit: bool) -> None:
+    """CR20: the service does the opposite; the same call sends nothing, before a person has decided so."""
+    run = {"guid": "R", "status": "COMPLETE", "commit": not commit, "submitFileType": "CSV"}
+    file = Submission(sheet_of(world), commit=commit)
+    async with RawServer() as server:
+        script = ArenaScript(world, server)
+        script.on("POST", "/imports/I/runs", json_reply(run))
+        script.on("GET", "/imports/I/runs", page([{**run, "creationDateTime": None, "status": "RUNNING"}]))
+        async with script.client() as arena:
+            with pytest.raises(NotAsRequestedError, match="import run R") as caught:
+                await arena.imports.start("I", file)
+            with pytest.raises(ConflictError, match="it is not certain which run was started: R"):
+                await arena.imports.start("I", file)
+            before = len(server.lines("POST /v1/imports/*"))
+            with pytest.raises(NotAsRequestedError, match="import run R"):
+                await arena.imports.start("I", file, start_anew=True)
+
+    world.saw(caught.value)
+    assert (before, len(server.lines("POST /v1/imports/*"))) == (1, 2)
+
+
+@row("CR21", protection="a run that was started is not replaced before the service has to show it")
+async def test_a_started_run_that_is_not_shown_yet_is_not_replaced(world: World) -> None:
+    """CR21: the service confirms a run, and its next servers do not know it: the same call finds it later."""
+    run = {"guid": "R", "status": "RUNNING", "creationDateTime": None}
+    poll = PollPolicy(every=0.001, max_interval=0.001)
+    async with RawServer() as server:
+        script = ArenaScript(world, server)
+        script.on("POST", "/exports/E/runs", json_reply(run))
+        unknown = arena_error(400, 3012)
+        script.on("GET", "/exports/E/runs/R", unknown, unknown, json_reply({**run, "status": "FAILED"}))
+        async with script.client() as arena:
+            for expected in (NotFoundError, NotFoundError, RunFailedError):
+                with pytest.raises(expected) as caught:
+                    await arena.exports.fetch("E", world.root, poll=poll)
+                world.saw(caught.value)
+
+    assert len(server.lines("POST /v1/exports/*")) == 1
+
+
+@row("CR22", protection="a request without a response stays recorded when another one takes its place")
+async def test_a_lost_request_is_not_sent_again_after_another_call_started_anew(world: World) -> None:
+    """CR22: the response to one is lost, and another call starts anew before the first look: each has its run."""
+    time = FakeTime()
+    async with ArenaSimulator(clock=time, run_seconds=1, password=PASSWORD) as simulator:
+        runs, before = simulator.imports[simulator.import_].runs, len(simulator.imports[simulator.import_].runs)
+        simulator.inject(faults.lose_answer(), on="POST */runs")
+        async with client_of(simulator, time) as arena:
+            file, anew = Submission(sheet_of(world), commit=True), list[ImportRun]()
+
+            async def sleep(seconds: float) -> None:
+                await time.sleep(seconds)
+                if not anew:
+                    anew.append(await arena.imports.start(simulator.import_, file, start_anew=True))
+
+            lost = attrs.evolve(arena.imports, timing=attrs.evolve(arena.imports.timing, sleep=sleep))
+            found = await lost.start(simulator.import_, file)
+
+    world.saw(found)
+    assert [run.guid for run in runs[before:]] == [found.guid, anew[0].guid]
+
+
+@row("CR22", protection="a request without a response stays recorded when another one takes its place")
+async def test_the_run_of_a_start_that_was_replaced_before_its_response_is_known(world: World) -> None:
+    """CR22: another call starts anew, then the response to the first one comes; a third that is lost has no run."""
+    time, gate = FakeTime(), asyncio.Event()
+    async with ArenaSimulator(clock=time, run_seconds=1, password=PASSWORD) as simulator:
+        simulator.inject(faults.delay(gate), on="POST */runs")
+        file = Submission(sheet_of(world), commit=True)
+        async with client_of(simulator, time) as arena:
+            # Before the quota is known, one request is sent alone.
+            await arena.imports.get(simulator.import_)
+            first = asyncio.create_task(arena.imports.start(simulator.import_, file))
+            await simulator.until(lambda: simulator.seen("POST */runs"))
+            second = await arena.imports.start(simulator.import_, file, start_anew=True)
+            gate.set()
+            assert (await first).guid != second.guid
+            simulator.inject(faults.mute(), on="POST */runs")
+            with pytest.raises(TransportError, match="so it was not sent again") as caught:
+                await arena.imports.start(simulator.import_, file)
+
+    world.saw(caught.value)
 
 
 @row("QU30", protection="the values of an import go as a query and as parts")

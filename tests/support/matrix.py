@@ -65,7 +65,7 @@ _MISSING = {
     "CR": {2, 7, 8, 9, 11, 16},
     "SE": {6, 16, 21, 22},
 }
-_LAST = {"SA": 35, "QU": 32, "PG": 51, "TR": 90, "ST": 37, "NM": 14, "CC": 38, "CR": 17, "SE": 26}
+_LAST = {"SA": 35, "QU": 32, "PG": 51, "TR": 90, "ST": 37, "NM": 14, "CC": 38, "CR": 22, "SE": 26}
 #: Every row there has to be a test for; the numbers that are left out were never given to a row.
 ROWS: tuple[str, ...] = tuple(
     f"{group}{number:02}"

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 from restless_machine import SCENARIOS, play, play_to_a_step, playground
+from sending_machine import play_sending, sending
 from soak import soak
 from torturing import Torture
 
 pytestmark = pytest.mark.process
 
 #: What each part gets of the time.
-SCHEDULES, STEPS, SOAK = 0.4, 0.3, 0.3
+SCHEDULES, SENDING, STEPS, SOAK = 0.3, 0.15, 0.25, 0.3
 #: Schedules that are played from one seed, and the most of all of them.
-BATCH, MAXIMUM = 25, 10_000
+BATCH, SENDING_BATCH, MAXIMUM = 25, 10, 10_000
 #: Files of one pass of the soak, for each minute of the whole and at the most. There are as many passes as there is
 #: time for; the least number of them takes a slow machine about the share of the soak.
 FILES_A_MINUTE, MAX_FILES = 150, 10_000
@@ -40,6 +41,25 @@ def test_the_promises_hold_in_many_schedules(torture: Torture, tmp_path: Path) -
         lived = ", ".join(f"{end} {count}" for end, count in ground.ends.most_common())
         torture.say(
             f"schedules: {ground.schedules:,} from the seeds {torture.seed} to {number}; lives that ended {lived}"
+        )
+
+
+def test_nothing_is_sent_twice_in_many_schedules(torture: Torture, tmp_path: Path) -> None:
+    """A service loses its responses and a client is killed while it changes it; a batch of schedules from each seed."""
+    ends = time.monotonic() + torture.minutes * 60 * SENDING
+    with sending(tmp_path) as ground:
+        for number in itertools.count(torture.seed):
+            try:
+                play_sending(ground, number, schedules=SENDING_BATCH, shrink=torture.replayed)
+            except BaseException:
+                torture.say(f"sending: seed {number} BREAKS A PROMISE, see above; first of all:")
+                torture.say(ground.broken[0] if ground.broken else "nothing was seen")
+                raise
+            if torture.replayed or ground.schedules >= MAXIMUM or time.monotonic() >= ends:
+                break
+        lived = ", ".join(f"{end} {count}" for end, count in ground.ends.most_common())
+        torture.say(
+            f"sending: {ground.schedules:,} from the seeds {torture.seed} to {number}; lives that ended {lived}"
         )
 
 

@@ -11,7 +11,7 @@ Start a run once, and fetch one: start it, wait until it is done, and download i
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
@@ -30,7 +30,7 @@ from arena_async.http.polling import Polled, wait_until
 from arena_async.http.session import request_object
 from arena_async.options import PollPolicy
 from arena_async.protocol.messages import Request
-from arena_async.protocol.request_records import MAX_SKEW, RequestRecord, record_name
+from arena_async.protocol.request_records import MAX_SKEW, SHOWN_AFTER, RequestRecord, RequestRecords, record_name
 from arena_async.providers.arena.api import tenant_of
 from arena_async.providers.arena.files import RunFiles
 from arena_async.providers.arena.models import ArenaRun
@@ -71,6 +71,10 @@ def _policy(poll: PollPolicy | None) -> PollPolicy:
     return poll or PollPolicy()
 
 
+async def _not_shown(_: Any) -> bool:
+    return False
+
+
 async def _unchanged(run: R) -> R:
     return run
 
@@ -103,6 +107,7 @@ class Start(Generic[R]):
         wanted: How the caller wants it to be started.
         like: Whether a listed run may be the one that it started.
         wrong: Whether such a run does something else than requested.
+        proves: Whether the service shows that such a run was started with this request.
         check: Returns a run that does what was requested, or raises.
         alike: Whether either of two runs that it may have started will do.
         repeatable: Whether it does no harm when it is carried out twice.
@@ -115,6 +120,7 @@ class Start(Generic[R]):
     wanted: Starting[R]
     like: Callable[[R], bool] = lambda _: True
     wrong: Callable[[R], bool] = lambda _: False
+    proves: Callable[[R], Awaitable[bool]] = _not_shown
     check: Callable[[R], Awaitable[R]] = _unchanged
     alike: bool = True
     repeatable: bool = True
@@ -148,6 +154,7 @@ class Start(Generic[R]):
             send=self._post,
             find=self.find,
             id_of=lambda run: run.guid,
+            check=self.check,
             read=self._resume,
             resumes=resumes,
             repeatable=self.repeatable,
@@ -177,9 +184,11 @@ class Start(Generic[R]):
         self.wanted.on_status(RunSeen(how=once.how, run=run, polls=int(once.resumed)))
         return await self.check(run)
 
-    async def find(self, record: RequestRecord, known: Sequence[str]) -> R | None:
+    async def find(self, record: RequestRecord, records: RequestRecords) -> R | None:
         """
-        Return the run that was started as recorded, by this user, or None. Costs a request for each 400 runs.
+        Return the run that was started as recorded, by this user, or None.
+
+        Costs a request for each 400 runs, and one more for each run that another request may have started.
 
         Raises:
             ConflictError: It is not certain which run it is, and that matters.
@@ -188,14 +197,24 @@ class Start(Generic[R]):
         found = [
             run
             async for run in self.service.runs(self.definition)
-            if run.guid not in known and same_user(run.creator, self.service.user) and self.like(run)
+            if (run.guid == record.result if record.result else run.guid not in records.known)
+            if same_user(run.creator, self.service.user) and self.like(run)
             if (run.began >= at - MAX_SKEW if run.began is not None else not run.over)
         ]
         if self.alike:
             return max(found, key=lambda run: (run.began is None, run.began or at), default=None)
         right = [run for run in found if not self.wrong(run)] or found
-        sure = [run for run in right if run.began is None or at - _SURE <= run.began <= at + _LONGEST]
+        others = [one.at for one in records.records.values() if one.state == "sending" and one != record and one.at]
+        sure = [
+            run
+            for run in right
+            if run.began is None or at - _SURE <= run.began <= at + _LONGEST
+            if not any(run.began is None or sent - MAX_SKEW <= run.began <= sent + _LONGEST for sent in others)
+        ]
         if len(right) > 1 or any(map(self.wrong, right)) or len(sure) < len(right):
+            proved = [run for run in right if not self.wrong(run) and await self.proves(run)]
+            if len(proved) == 1:
+                return proved[0]
             guids = ", ".join(run.guid for run in right)
             raise ConflictError(
                 f"{self._what}: its response was lost, and it is not certain which run was started: {guids}. Look at "
@@ -228,15 +247,23 @@ class Start(Generic[R]):
             self.wanted.on_status(RunSeen(how="in line", run=None, polls=tries, again_in=pause))
 
     async def _resume(self, record: RequestRecord) -> R | None:
-        """Return the run that an earlier call has started, or None where a new one is to be started."""
+        """
+        Return the run that an earlier call has started, or None where a new one is to be started.
+
+        Raises:
+            ApiError: The service does not show it, and may do so later.
+        """
         run: R | None = None
+        passed = self.service.timing.now() - record.at if record.at is not None else SHOWN_AFTER
         try:
             run = await look_up(self.service, self.definition, record.result)
         except (NotFoundError, PermissionDeniedError) as error:
+            if passed < SHOWN_AFTER:
+                raise
             _log.warning("%s It is not waited for any more.", error)
         except ApiError as error:
             # The guid is not valid, so no run has it.
-            if error.code != 3011:
+            if error.code != 3011 or passed < SHOWN_AFTER:
                 raise
         if run is None or record.at is None or not self.repeatable:
             return run

@@ -16,14 +16,22 @@ from typing import Any, Final, Literal, Self, get_args
 
 import attrs
 
-from arena_async.errors import ConfigurationError, ConflictError, DeadlineError, NotAsRequestedError, NotFoundError
+from arena_async.errors import (
+    ApiError,
+    ConfigurationError,
+    ConflictError,
+    DeadlineError,
+    NotAsRequestedError,
+    NotFoundError,
+    TransportError,
+)
 from arena_async.http.paginator import Paginator
 from arena_async.http.polling import wait_until
 from arena_async.http.session import request_object
 from arena_async.options import PollPolicy
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import UploadBody, UploadedFile, printable
-from arena_async.protocol.request_records import RequestRecord, record_name
+from arena_async.protocol.request_records import RequestRecord, RequestRecords, record_name
 from arena_async.providers.arena.api import known_word, make_request, write_fields
 from arena_async.providers.arena.fetch import Start, Starting, fetch_of
 from arena_async.providers.arena.files import FileFacts, RunFiles
@@ -161,6 +169,7 @@ class _Opened:
             wanted=wanted,
             like=self._like,
             wrong=lambda run: run.commit is not None and run.commit != requested.commit,
+            proves=lambda run: self._is_of(service, guid, run),
             check=lambda run: service.checked(guid, run, commit=requested.commit),
             alike=False,
             repeatable=not requested.commit,
@@ -173,6 +182,19 @@ class _Opened:
         return "-".join(
             [*digests, self.kind, "commit" if self.requested.commit else "check", self.requested.worksheet or ""]
         )
+
+    async def _is_of(self, service: Imports, guid: str, run: ImportRun) -> bool:
+        """
+        Return whether the service shows that this was submitted to a run. One request.
+
+        False with physical files: they are not shown, and two submissions may differ in those alone.
+        """
+        if self.content is None:
+            request = make_request("GET", f"{service.path(guid)}/runs/{{run}}/submitContent", run=run.guid)
+            with suppress(ApiError, TransportError):
+                async with await service.session.stream(request) as opened:
+                    return await self.file.equals(opened.stream.read)
+        return False
 
     def _like(self, run: ImportRun) -> bool:
         """Return whether a run may have been started with this."""
@@ -354,7 +376,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
             "PUT", f"{self.path(guid)}/runs/{{run}}", {"commit": "true"}, json={"commit": True}, run=run
         )
 
-        async def committed(_: RequestRecord, __: Sequence[str] = ()) -> ImportRun | None:
+        async def committed(_: RequestRecord, __: RequestRecords | None = None) -> ImportRun | None:
             found = await self.run(guid, run)
             return found if found.commit else None
 

@@ -235,8 +235,8 @@ class RunService(ArenaService, Generic[D, R, Q]):
             what=f"The creation of the {self.kind} definition {printable(name)!r}",
             since=since,
             send=lambda: request_object(self.session, request, self.models[0]),
-            find=lambda record, known: self._find_created(
-                name, record, lambda found: found.guid not in known and found.name == name and same(found)
+            find=lambda record, records: self._find_created(
+                name, record, lambda found: found.guid not in records.known and found.name == name and same(found)
             ),
             id_of=lambda found: found.guid,
             doubt="A definition cannot be removed; with reuse=True one that turns up is used.",

@@ -314,10 +314,10 @@ async def test_a_fresh_run_can_be_asked_for(simulator: ArenaSimulator, exports: 
 
 @pytest.mark.parametrize("run", ["VDXGURVX8P8O7QH2PO36", "not a guid"])
 async def test_a_run_that_is_not_there_any_more_is_replaced(
-    simulator: ArenaSimulator, exports: Exports, tmp_path: Path, run: str
+    simulator: ArenaSimulator, exports: Exports, time: FakeTime, tmp_path: Path, run: str
 ) -> None:
-    """The workspace may have been set back, or the note be of another one."""
-    await noted(tmp_path, simulator, exports, state="started", result=run)
+    """The workspace may have been set back, or the note be of another one; what is newer may not be shown yet."""
+    await noted(tmp_path, simulator, exports, state="started", result=run, at=time.now() - timedelta(minutes=10))
     fetched = await exports.fetch(simulator.export, tmp_path)
 
     assert not fetched.resumed
@@ -325,11 +325,12 @@ async def test_a_run_that_is_not_there_any_more_is_replaced(
 
 
 async def test_a_run_of_another_user_is_not_waited_for(
-    simulator: ArenaSimulator, exports: Exports, tmp_path: Path
+    simulator: ArenaSimulator, exports: Exports, time: FakeTime, tmp_path: Path
 ) -> None:
     """Only who started a run gets its files."""
     theirs = simulator.add_export_run(creator=simulator.add_user("other@example.com", "pw"))
-    await noted(tmp_path, simulator, exports, state="started", result=theirs.guid)
+    at = time.now() - timedelta(minutes=10)
+    await noted(tmp_path, simulator, exports, state="started", result=theirs.guid, at=at)
 
     assert (await exports.fetch(simulator.export, tmp_path)).run.guid != theirs.guid
 
