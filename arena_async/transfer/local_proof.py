@@ -49,7 +49,7 @@ def drop_copies(context: Context, entry: LedgerEntry) -> None:
     if context.partials.may_resume(entry.key):
         with contextlib.suppress(StorageError):
             for name, found in context.partials.of_key(entry.key):
-                if found is None or (found != "in use" and is_copy(context.directory, found, entry)):
+                if isinstance(found, FoundPartial) and is_copy(context.directory, found, entry):
                     drop_partial(context.directory, name)
 
 

@@ -65,8 +65,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     finish = patch.current("arena_async.transfer.commit:_finish")
 
-    def forgetful(partials: Any, entry: Any, *, durable: bool) -> Any:
-        return "gone" if entry.partial.startswith("/") else finish(partials, entry, durable=durable)
+    def forgetful(partials: Any, entry: Any, **how: Any) -> Any:
+        return "gone" if entry.partial.startswith("/") else finish(partials, entry, **how)
 
     patch.replace("arena_async.transfer.commit:_finish", forgetful)
 
