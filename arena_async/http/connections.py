@@ -43,7 +43,7 @@ __all__ = ["MAX_ERROR_BYTES", "Connections", "Deadlines", "SentHeaders", "SentRe
 MAX_ERROR_BYTES = 64 * 1024
 #: More connections than there are workers, and fewer than the usual limit of open files.
 _MAX_CONNECTIONS = 320
-#: Responses that may come over a connection before it has to be idle for a round trip.
+#: Responses that may come over a connection before it has to be quiet.
 _MAX_UNPROVED = 32
 #: Connections that may be remembered before those that have ended are forgotten.
 _MAX_ORDERS = 2 * _MAX_CONNECTIONS

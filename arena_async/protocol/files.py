@@ -115,7 +115,7 @@ class ResponseOrder:
     Whether the responses that came over one connection answer the requests that were sent over it.
 
     After one response too many, each request gets the response to the one before. That it was so shows when something
-    arrives that was not requested; that it was not so, when the connection was idle and empty for a round trip.
+    arrives that was not requested; that it was not so, when the connection was idle and empty for a while.
 
     Attributes:
         broken: Whether something arrived that was not requested: the content may be that of another file.
