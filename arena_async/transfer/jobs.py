@@ -106,6 +106,8 @@ class Job:
     order: ResponseOrder | None = attrs.field(init=False, default=None)
     total: int | None = attrs.field(init=False, default=None)
     recovered: bool = attrs.field(init=False, default=False)
+    #: What was wrong with its content when it last came whole.
+    damage: str = attrs.field(init=False, default="")
     split_from: int = attrs.field(init=False, default=0)
     event_at: float = attrs.field(init=False, default=0.0)
 

@@ -78,12 +78,12 @@ _LOST, _COPIED = "arena_async/lost", "arena_async/copied"
 _MISSING = f"""
 SELECT {", ".join(f"f.{column}" for column in FIELDS)}
 FROM scopes c CROSS JOIN seen s ON s.scope = c.id CROSS JOIN files f ON f.key = s.key
-WHERE s.key > ?1 AND c.scope = ?2 AND s.generation < c.ended
+WHERE s.key > ? AND c.scope = ? AND s.generation < c.ended
     AND f.state <> 'skipped' AND NOT EXISTS (
         SELECT 1 FROM scopes d CROSS JOIN seen o ON o.scope = d.id AND o.key = s.key
         WHERE d.id <> c.id AND o.generation >= d.ended
     )
-ORDER BY s.key LIMIT ?3
+ORDER BY s.key LIMIT ?
 """
 # The same key may be committed by another process meanwhile, from a partial file of its own.
 _COMPLETE = "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND partial = ? AND state = 'committing'"

@@ -89,7 +89,7 @@ async def _prepare(job: Job, recovery: Recovery, failure: Exception, source: Sou
     """Drop what has to go and look up a fresh entry where one is needed."""
     tries, context = job.tries, source.context
     if recovery.move is Move.CORRUPT:
-        job.tries = attrs.evolve(tries, corrupt=tries.corrupt + 1)
+        job.tries, job.damage = attrs.evolve(tries, corrupt=tries.corrupt + 1), reason_of(failure, job.path)
         await put_down(job, context, drop=True)
     elif recovery.move is Move.RESTART:
         job.tries = attrs.evolve(tries, restarts=tries.restarts + 1)
@@ -151,7 +151,8 @@ async def fail(job: Job, error: Exception, source: Source) -> tuple[Outcome, int
     await _quietly(put_down(job, context, drop=recovery.drop, keep=True))
     known = as_error(error, file=job.key, attempts=job.tries.sent)
     action = job.action
-    twice = job.tries.corrupt > 0 and not (job.last or DownloadAttempt()).missing
+    # Damage that differs is that of the network, and not of the file.
+    twice = job.damage == reason_of(error, job.path) and not (job.last or DownloadAttempt()).missing
     kind = refusal_kind(error, job.file, twice=twice) if job.tries.sent else None
     if kind is not None:
         action = Action.SKIP if kind == "denied" else action

@@ -91,7 +91,7 @@ def refusal_kind(error: Exception, file: RemoteFile, *, twice: bool) -> RefusalK
     Args:
         error: How it failed, after all attempts of the run.
         file: As listed.
-        twice: Whether its whole content came twice.
+        twice: Whether its whole content came twice, with the same damage.
     """
     if isinstance(error, IntegrityError):
         if not twice:

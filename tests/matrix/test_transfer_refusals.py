@@ -11,7 +11,7 @@ from matrix import World, row
 
 from arena_async import Action, ArenaCredentials, Mirror, Report
 from arena_async.protocol.files import FileSet
-from arena_async.testing import ArenaSimulator, faults
+from arena_async.testing import ArenaSimulator, CentrePointSimulator, faults
 from arena_async.testing.arena.definitions import ExportRun
 
 CONTENT = "GET */content"
@@ -187,6 +187,22 @@ async def test_content_that_is_damaged_at_the_service_is_not_paid_for_every_nigh
     assert (later.failures, later.counts[Action.SKIP]) == ((), 1)
     assert "its content has not been right since 2026-03-02, and is unchanged" in later.outcomes[0].reason
     assert requested == [3, 3, 5]
+
+
+@row("TR84", protection="damage that differs is that of the network")
+async def test_content_that_is_damaged_in_another_way_each_time_is_requested_again(world: World) -> None:
+    """TR84: it came twice, and other bytes were wrong each time, so that the file itself may be right: it is."""
+    time = FakeTime()
+    settings = {"subjects": 1, "data_sets": 1, "file_size": 300, "rate_limit": None}
+    async with CentrePointSimulator(clock=time, **settings) as service, service.client(clock=time.timing) as client:
+        for at in (60, 61, 62, 63):  # Two for each of the two files.
+            service.inject(faults.corrupt(at=at), on="GET *", listener="files")
+        files = client.datasets.files(service.study)
+        first = await sync(world, files, time)
+        second = await sync(world, files, time)
+
+    assert len(first.failures) == 2
+    assert (second.failures, second.counts[Action.FETCH]) == ((), 2)
 
 
 @row("TR84", protection="a page in place of content is no damaged content")

@@ -750,6 +750,11 @@ def _(patch: Patch) -> None:
     _kind_instead(patch, "damaged", None)
 
 
+@protection("damage that differs is that of the network")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.recovery:reason_of", lambda *_: "the same")
+
+
 @protection("a page in place of content is no damaged content")
 def _(patch: Patch) -> None:
     _kind_instead(patch, "failed", "damaged")
