@@ -78,7 +78,7 @@ def test_failures_and_bytes_of_many_outcomes_are_known_without_unpacking_them() 
 
 
 def test_a_report_of_many_files_takes_little_memory() -> None:
-    """Beyond the first 10,000 each file takes a tenth of what it would."""
+    """Beyond the first 10,000 each file takes less than a fifth of what it would."""
 
     def held(count: int) -> int:
         gc.collect()
@@ -92,5 +92,4 @@ def test_a_report_of_many_files_takes_little_memory() -> None:
 
     few, many = held(10_000), held(20_000)
 
-    assert few / 10_000 > 1000
-    assert (many - few) / 10_000 < 150
+    assert many - few < few / 5
