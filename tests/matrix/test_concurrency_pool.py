@@ -260,7 +260,7 @@ async def test_a_listing_of_a_hundred_thousand_is_pulled_lazily(world: World) ->
     assert listed <= 300 + 2 * 400 + 8 + 64 + 64
 
 
-@row("CC14", protection="each run keeps a permit within reach")
+@row("CC14", protection="each run keeps a permit within reach", seconds=10)
 async def test_a_host_that_stalls_leaves_the_others_their_share(world: World) -> None:
     """CC14: all bodies of one host stall; the 30 files of the other, listed late, come home meanwhile."""
     world.keeps_partials = True
@@ -418,7 +418,7 @@ class _Cancelling:
         return opened
 
 
-@row("CC26", protection="a cancellation that nobody asked for is a failure", seconds=20)
+@row("CC26", protection="a cancellation that nobody asked for is a failure", seconds=10)
 async def test_a_file_set_that_cancels_a_request_fails_that_file(world: World) -> None:
     """CC26: the others come home, and nothing waits for ever."""
     rows = [remote(f"f{number}", size=1000) for number in range(6)]
@@ -431,7 +431,7 @@ async def test_a_file_set_that_cancels_a_request_fails_that_file(world: World) -
     assert len(report.outcomes) == 6
 
 
-@row("CC27", protection="a cancellation that nobody asked for is a failure", seconds=20)
+@row("CC27", protection="a cancellation that nobody asked for is a failure", seconds=10)
 async def test_a_file_set_that_cancels_its_listing_is_a_listing_that_failed(world: World) -> None:
     """CC27: what was listed before comes home, and the listing is not called whole."""
     rows = [remote(f"f{number}", size=1000) for number in range(6)]

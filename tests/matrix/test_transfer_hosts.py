@@ -277,7 +277,7 @@ async def test_a_page_that_belongs_to_one_file_fails_that_file(world: World) -> 
     assert len(report.outcomes) == 30
 
 
-@row("TR75", protection="what belongs to one file pauses nobody")
+@row("TR75", protection="what belongs to one file pauses nobody", seconds=10)
 async def test_a_file_that_cannot_be_sent_now_pauses_nobody(world: World) -> None:
     """TR75: 3017, and 400 without a message: the file waits a minute, its siblings not a moment."""
     body = zipped(20 * KIB)

@@ -156,7 +156,7 @@ async def test_a_fresh_entry_that_agrees_settles_it(world: World) -> None:
     assert (len(files.looked_up), len(server.requests)) == (1, 2)
 
 
-@row("TR07", protection="a body is stopped where it has to end")
+@row("TR07", protection="a body is stopped where it has to end", seconds=10)
 @pytest.mark.parametrize(("size", "maximum"), [(200_000, None), (None, 200_000), (200_000, 500_000)])
 async def test_an_endless_body_is_stopped_one_byte_too_far(world: World, size: int | None, maximum: int | None) -> None:
     """TR07: by the listed size, or by the caller's limit; it is not asked for again, and nothing stays."""

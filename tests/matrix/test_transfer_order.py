@@ -160,7 +160,7 @@ async def test_a_response_that_is_late_may_be_slower_than_those_before(world: Wo
     assert {name: (world.root / f"files/{name}.bin").read_bytes() for name in found} == found
 
 
-@row("TR59", protection="what follows a whole body is not of it")
+@row("TR59", protection="what follows a whole body is not of it", seconds=10)
 @pytest.mark.parametrize("size", [3000, control(600_000, reason="The connection itself receives no more than it.")])
 @pytest.mark.parametrize("split", [True, False], ids=["head alone", "one segment"])
 async def test_a_body_that_came_whole_is_kept_although_more_follows(world: World, size: int, split: bool) -> None:
