@@ -7,6 +7,8 @@ reader or with both.
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +25,8 @@ TABLE = pytest.StashKey["Table"]()
 
 #: What the removal of the protection did wrong in the test.
 FAULTS = pytest.StashKey[list[str]]()
+#: Whether the test before hung without its protection, and the seconds from which that is assumed.
+HUNG, _HANGS = pytest.StashKey[bool](), 5.0
 
 
 @attrs.frozen
@@ -130,6 +134,16 @@ def _faults_of_children(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}-faults")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Collect what a test without its protection left open when it came to its deadline: the next one is not blamed."""
+    if item.config.stash.get(HUNG, False):
+        item.config.stash[HUNG] = False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Check the invariants as a part of the test."""
@@ -160,6 +174,7 @@ def pytest_runtest_makereport(
     if not item.config.stash[TABLE].sabotaged:
         result = "FAILED" if report.failed else "passed"
     elif report.when == "call":
+        item.config.stash[HUNG] = call.duration > _HANGS
         result = _judge(item, case, call, report)
     else:
         result = _judge_around(item, case, call, report)
