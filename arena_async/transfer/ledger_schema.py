@@ -130,7 +130,7 @@ DROP TABLE old_scopes;
 DROP TABLE old_seen;
 """  # noqa: S608 - nothing but our own statements
 
-# Listings of changes had a scope of their own, in which their files stayed listed for ever.
+# Listings of changes had a scope of their own, in which their files were never found gone.
 _ONE_SCOPE = """
 INSERT OR IGNORE INTO seen
     SELECT c.id, s.key, c.generation

@@ -26,7 +26,6 @@ import shutil
 import signal
 import tempfile
 import threading
-import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from hashlib import sha256
@@ -45,6 +44,7 @@ from hypothesis.stateful import (
 from lives import Life, Lives
 from offered_files import age
 from restless import CANARY, DEFINITIONS, PAGE, PAGE_TROUBLES, RESERVE, TROUBLES, Service, state_files
+from torturing import Ground
 
 __all__ = ["SCENARIOS", "Playground", "RestlessMachine", "machine", "play", "play_to_a_step", "playground"]
 
@@ -63,25 +63,15 @@ _files = st.lists(
 )
 
 
-class Playground:
-    """
-    A running service and a process with many lives, on an event loop of their own.
-
-    Attributes:
-        schedules: Schedules that were begun.
-        ends: Lives that were lived, by how they ended.
-        broken: What was seen where a promise did not hold, the first time first. Hypothesis plays such a schedule once
-            more, and where it goes well then, tells nothing but that.
-    """
+class Playground(Ground):
+    """A running service and a process with many lives, on an event loop of their own."""
 
     def __init__(
         self, directory: Path, loop: asyncio.AbstractEventLoop, service: Service, lives: tuple[Lives, Lives]
     ) -> None:
         self.directory = directory
         self.service = service
-        self.schedules = 0
-        self.ends: Counter[str] = Counter()
-        self.broken: list[str] = []
+        super().__init__()
         self._loop = loop
         self._lives = lives
 
@@ -100,15 +90,6 @@ class Playground:
             return ended
 
         return self.run(live())
-
-    @contextlib.contextmanager
-    def witnessed(self) -> Iterator[None]:
-        """Keep what is raised."""
-        try:
-            yield
-        except Exception as error:
-            self.broken.append("".join(traceback.format_exception(error)))
-            raise
 
 
 @contextlib.contextmanager

@@ -21,7 +21,6 @@ import json
 import shutil
 import signal
 import tempfile
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +31,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from lives import Life, Lives
 from sending import CANARY, LONG, LOOK_TROUBLES, TROUBLES, USER, Service, SharedTime, sheet
+from torturing import Ground
 
 from arena_async.protocol.request_records import load_records
 
@@ -48,21 +48,12 @@ _names = st.sampled_from("ab")
 _rarely = st.sampled_from((False,) * 7 + (True,))
 
 
-class Sending:
-    """
-    A running service and two processes with many lives, on an event loop of their own.
-
-    Attributes:
-        schedules: Schedules that were begun.
-        ends: Lives that were lived, by how they ended.
-        broken: What was seen where a promise did not hold, the first time first.
-    """
+class Sending(Ground):
+    """A running service and two processes with many lives, on an event loop of their own."""
 
     def __init__(self, directory: Path, runner: asyncio.Runner, service: Service, lives: tuple[Lives, ...]) -> None:
         self.directory, self.service = directory, service
-        self.schedules = 0
-        self.ends: Counter[str] = Counter()
-        self.broken: list[str] = []
+        super().__init__()
         self._runner, self._lives = runner, lives
 
     def live(self, *each: dict[str, Any], **common: Any) -> list[Life]:
@@ -81,15 +72,6 @@ class Sending:
             return ended
 
         return self._runner.run(live())
-
-    @contextlib.contextmanager
-    def witnessed(self) -> Iterator[None]:
-        """Keep what is raised."""
-        try:
-            yield
-        except Exception as error:
-            self.broken.append("".join(traceback.format_exception(error)))
-            raise
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import itertools
 import random
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.process
 
 #: What each part gets of the time.
 SCHEDULES, SENDING, STEPS, SOAK = 0.3, 0.15, 0.25, 0.3
-#: Schedules that are played from one seed, and the most of all of them.
-BATCH, SENDING_BATCH, MAXIMUM = 25, 10, 10_000
+#: Schedules that are played from one seed.
+BATCH, SENDING_BATCH = 25, 10
 #: Files of one pass of the soak, for each minute of the whole and at the most. There are as many passes as there is
 #: time for; the least number of them takes a slow machine about the share of the soak.
 FILES_A_MINUTE, MAX_FILES = 150, 10_000
@@ -27,40 +28,14 @@ FILES_A_MINUTE, MAX_FILES = 150, 10_000
 
 def test_the_promises_hold_in_many_schedules(torture: Torture, tmp_path: Path) -> None:
     """A service and a client do anything in any order; one seed gives a batch of schedules, the next one another."""
-    ends = time.monotonic() + torture.minutes * 60 * SCHEDULES
     with playground(tmp_path) as ground:
-        for number in itertools.count(torture.seed):
-            try:
-                play(ground, number, schedules=BATCH, shrink=torture.replayed)
-            except BaseException:
-                torture.say(f"schedules: seed {number} BREAKS A PROMISE, see above; first of all:")
-                torture.say(ground.broken[0] if ground.broken else "nothing was seen")
-                raise
-            if torture.replayed or ground.schedules >= MAXIMUM or time.monotonic() >= ends:
-                break
-        lived = ", ".join(f"{end} {count}" for end, count in ground.ends.most_common())
-        torture.say(
-            f"schedules: {ground.schedules:,} from the seeds {torture.seed} to {number}; lives that ended {lived}"
-        )
+        torture.play_many("schedules", ground, partial(play, schedules=BATCH), share=SCHEDULES)
 
 
 def test_nothing_is_sent_twice_in_many_schedules(torture: Torture, tmp_path: Path) -> None:
     """A service loses its responses and a client is killed while it changes it; a batch of schedules from each seed."""
-    ends = time.monotonic() + torture.minutes * 60 * SENDING
     with sending(tmp_path) as ground:
-        for number in itertools.count(torture.seed):
-            try:
-                play_sending(ground, number, schedules=SENDING_BATCH, shrink=torture.replayed)
-            except BaseException:
-                torture.say(f"sending: seed {number} BREAKS A PROMISE, see above; first of all:")
-                torture.say(ground.broken[0] if ground.broken else "nothing was seen")
-                raise
-            if torture.replayed or ground.schedules >= MAXIMUM or time.monotonic() >= ends:
-                break
-        lived = ", ".join(f"{end} {count}" for end, count in ground.ends.most_common())
-        torture.say(
-            f"sending: {ground.schedules:,} from the seeds {torture.seed} to {number}; lives that ended {lived}"
-        )
+        torture.play_many("sending", ground, partial(play_sending, schedules=SENDING_BATCH), share=SENDING)
 
 
 def test_a_stop_before_any_step_loses_nothing(torture: Torture, tmp_path: Path) -> None:
